@@ -1,0 +1,3 @@
+"""Caraway: a distributed task queue."""
+
+__version__ = "0.1.0"
