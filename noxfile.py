@@ -1,0 +1,273 @@
+"""Sessions only: what to install and what to run.  ``nox -l`` lists them.
+
+Most sessions use the environment that nox itself runs in (``.venv``, which ``make`` sets
+up), since they need the same tools; the demo, the plugins and the other Python versions
+have environments of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "docs", "tests"]
+
+ROOT = Path(__file__).parent
+REPORTS = ROOT / ".nox" / "reports"
+TESTING = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "psutil"]
+TOOLS = [
+    *TESTING,
+    *("ruff", "import-linter", "towncrier", "mypy", "pyright[nodejs]", "build"),
+    *("sphinx", "myst-parser", "furo", "msgpack", "virtualenv"),
+]
+QUICK = ["tests/unit", "tests/meta", "tests/conformance", "tests/typing"]
+PROCESSES = ["tests/integration", "tests/interop", "tests/e2e"]
+
+
+def runs(python: str) -> bool:
+    """A shim may exist for a version that isn't there: only running it tells."""
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+def interpreters() -> list[str]:
+    """Versions of Python that can be had here, pyenv's included (put on PATH)."""
+    found = []
+    for version in ("3.11", "3.12", "3.13"):
+        homes = sorted(
+            Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(
+                f"versions/{version}.*/bin/python{version}"
+            )
+        )
+        if homes:
+            os.environ["PATH"] = f"{homes[-1].parent}{os.pathsep}{os.environ['PATH']}"
+        name = shutil.which(f"python{version}")
+        if name and runs(name):
+            found.append(version)
+    return found
+
+
+VERSIONS = interpreters()
+CURRENT = f"{sys.version_info[0]}.{sys.version_info[1]}"
+OTHERS = [version for version in VERSIONS if version != CURRENT]
+
+
+def prepare(session: nox.Session, *requirements: str) -> None:
+    """Install, unless exactly this was installed into this environment before."""
+    own = session.python is not False
+    location = Path(session.virtualenv.location if own else sys.prefix)
+    pins = [ROOT / "constraints.txt", *ROOT.glob("core/pyproject.toml")]
+    pins += ROOT.glob("plugins/*/pyproject.toml")
+    digest = hashlib.sha256(repr(requirements).encode())
+    for path in sorted(pins):
+        digest.update(path.read_bytes())
+    stamp = location / ".installed"
+    if stamp.exists() and stamp.read_text() == digest.hexdigest():
+        return
+    command = ("--quiet", "--disable-pip-version-check", "-c", "constraints.txt", *requirements)
+    if own:
+        session.install(*command)
+    else:
+        session.run(sys.executable, "-m", "pip", "install", *command)
+    stamp.write_text(digest.hexdigest())
+
+
+def prepare_dev(session: nox.Session) -> None:
+    """The shared environment: core as it stands here, and all tools."""
+    if sys.prefix == sys.base_prefix:
+        session.error("nox runs outside of a virtual environment: use make, or .venv/bin/nox")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    session.env["PATH"] = os.environ["PATH"]
+    prepare(session, "-e", "core", *TOOLS)
+
+
+def pytest(session: nox.Session, name: str, folders: list[str], *options: str) -> None:
+    """Run those of the folders that hold tests; leave a report for `report`."""
+    paths = [folder for folder in folders if any((ROOT / folder).rglob("test_*.py"))]
+    if not paths:
+        session.log(f"no tests in {' '.join(folders)}")
+        return
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    report = REPORTS / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    session.run("python", "-m", "pytest", f"--junitxml={report}", *options, *paths)
+
+
+@nox.session(python=False)
+def tests(session: nox.Session) -> None:
+    """All tests but crash, plugins and packaging; paths and options after ``--``."""
+    prepare_dev(session)
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs)
+        return
+    pytest(session, "quick", QUICK, "-n", "auto", "--dist", "worksteal")
+    # One at a time: these start workers, whose timing the neighbours would disturb.
+    pytest(session, "processes", PROCESSES)
+
+
+@nox.session(python=OTHERS or False)
+def compat(session: nox.Session) -> None:
+    """Unit tests and conformance on the other versions of Python found here."""
+    if not session.python:
+        session.log("no other Python of 3.11 to 3.13 found")
+        return
+    prepare(session, "-e", "core", *TESTING, "msgpack")
+    folders = ["tests/unit", "tests/conformance"]
+    pytest(session, f"compat-{session.python}", folders, "-n", "auto", "--dist", "worksteal")
+
+
+@nox.session(python=False)
+def crash(session: nox.Session) -> None:
+    """Real SIGKILLs on real files."""
+    prepare_dev(session)
+    pytest(session, "crash", ["tests/crash"], *session.posargs)
+
+
+@nox.session(python=False)
+def packaging(session: nox.Session) -> None:
+    """Wheels, built and installed into clean environments."""
+    prepare_dev(session)
+    pytest(session, "packaging", ["tests/packaging"], *session.posargs)
+
+
+def bundles() -> list[str]:
+    """Names of the bundles that exist here."""
+    table = ROOT / "extras-matrix.toml"
+    if not table.exists():
+        return []
+    rows = tomllib.loads(table.read_text())
+    rows = rows.get("bundle", rows)
+    shipped = (n for n, row in rows.items() if isinstance(row, dict) and "path" in row)
+    return [n for n in shipped if (ROOT / rows[n]["path"] / "pyproject.toml").exists()]
+
+
+@nox.session
+@nox.parametrize("bundle", bundles() or [None])
+def plugins(session: nox.Session, bundle: str | None) -> None:
+    """Each plugin's own tests, against its wheel, in an environment of its own."""
+    if bundle is None:
+        session.log("no plugins here")
+        return
+    row = tomllib.loads((ROOT / "extras-matrix.toml").read_text())
+    path = row.get("bundle", row)[bundle]["path"]
+    dist = Path(session.create_tmp())
+    prepare(session, *TESTING, "build", "hatchling")
+    for folder in ("core", path):
+        session.run("python", "-m", "build", "-nw", "-o", str(dist), folder, silent=True)
+    session.install(
+        *("--quiet", "--force-reinstall", "--no-deps"), *map(str, sorted(dist.glob("*.whl")))
+    )
+    session.install("--quiet", "-c", "constraints.txt", *map(str, sorted(dist.glob("*.whl"))))
+    pytest(session, f"plugin-{bundle}", [f"{path}/tests"])
+
+
+@nox.session(python=False)
+def report(session: nox.Session) -> None:
+    """One closing line over all reports of this run."""
+    total = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+    seconds = 0.0
+    for path in sorted(REPORTS.glob("*.xml")):
+        for suite in ET.parse(path).getroot().iter("testsuite"):
+            for key in total:
+                total[key] += int(suite.get(key, 0))
+            seconds += float(suite.get("time", 0))
+    broken = total["failures"] + total["errors"]
+    counts = {
+        "failed": total["failures"],
+        "passed": total["tests"] - broken - total["skipped"],
+        "skipped": total["skipped"],
+        "errors": total["errors"],
+    }
+    words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    line = f"===== {words or 'no tests ran'} in {seconds:.2f}s ====="
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    (REPORTS / "summary.txt").write_text(line + "\n")
+    print(line)
+    if broken or not total["tests"]:
+        session.error("not all tests passed")
+
+
+@nox.session(python=False)
+def lint(session: nox.Session) -> None:
+    """Style, layers, and generated files that must match their source."""
+    prepare_dev(session)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
+    for tool in generators():
+        session.run("python", tool, "--check")
+
+
+def generators() -> list[str]:
+    """Scripts that write files from one source; each knows ``--check``."""
+    names = ("matrix.py", "settings_doc.py", "cli_doc.py", "hooks_doc.py")
+    return [f"core/tools/{n}" for n in names if (ROOT / "core/tools" / n).exists()]
+
+
+@nox.session(python=False)
+def matrix(session: nox.Session) -> None:
+    """Write all generated files anew."""
+    prepare_dev(session)
+    for tool in generators():
+        session.run("python", tool)
+
+
+@nox.session(name="format", python=False)
+def format_(session: nox.Session) -> None:
+    """Put all files in form."""
+    prepare_dev(session)
+    session.run("ruff", "check", "--fix-only", ".")
+    session.run("ruff", "format", ".")
+
+
+@nox.session(python=False)
+def types(session: nox.Session) -> None:
+    """mypy strict over the core and the plugins; pyright over what users write."""
+    prepare_dev(session)
+    session.run("mypy", "-p", "caraway")
+    for source in sorted(ROOT.glob("plugins/[a-z]*/src")):
+        session.run("mypy", str(source.relative_to(ROOT)))
+    if any((ROOT / "tests/typing").glob("*.py")):
+        session.run("python", "-m", "pytest", "-q", "tests/typing")
+
+
+@nox.session(python=False)
+def docs(session: nox.Session) -> None:
+    """The documentation, warnings as errors, into docs/_build/html."""
+    prepare_dev(session)
+    session.run(
+        *("sphinx-build", "-W", "--keep-going", "-q", "-b", "html"),
+        *("-d", "docs/_build/doctrees", "docs", "docs/_build/html"),
+    )
+    session.log("open docs/_build/html/index.html")
+
+
+@nox.session(python=False)
+def wheelhouse(session: nox.Session) -> None:
+    """Every wheel of this repository into dist/."""
+    prepare_dev(session)
+    session.run("python", "core/tools/wheelhouse.py", *session.posargs)
+
+
+@nox.session(python=False)
+def bench(session: nox.Session) -> None:
+    """The speed table; options after ``--``."""
+    prepare_dev(session)
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A text index over the files of a folder, built by a real worker."""
+    prepare(session, "-e", "core")
+    session.run("python", "examples/index/demo.py", *session.posargs)
