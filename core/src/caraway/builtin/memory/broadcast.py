@@ -1,0 +1,88 @@
+"""Publish and subscribe within one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from caraway.interfaces.transport import Broadcast, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from caraway.builtin.memory.space import Space
+
+BACKLOG = 100_000
+"""Pairs that a subscriber may leave unread before the oldest are dropped."""
+
+
+class MemoryBroadcast(Broadcast):
+    """The channel of one space."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        space = self._space
+        with space.lock:
+            subscriptions = tuple(space.subscriptions)
+        for subscription in subscriptions:
+            subscription.offer(messages)
+
+    def subscribe(self, topics: Iterable[str]) -> MemorySubscription:
+        return MemorySubscription(self._space, tuple(topics))
+
+
+class MemorySubscription(Subscription):
+    """An open subscription with its unread pairs."""
+
+    def __init__(self, space: Space, topics: tuple[str, ...]) -> None:
+        self._space = space
+        self._exact = frozenset(topic for topic in topics if not topic.endswith("*"))
+        self._prefixes = tuple(topic[:-1] for topic in topics if topic.endswith("*"))
+        self._arrived = threading.Condition()
+        self._unread: deque[tuple[str, bytes]] = deque(maxlen=BACKLOG)
+        self._woken = False
+        self._closed = False
+        with space.lock:
+            space.subscriptions.append(self)
+
+    def offer(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Keep those of these pairs that are for us."""
+        ours = [
+            (topic, payload)
+            for topic, payload in messages
+            if topic in self._exact or topic.startswith(self._prefixes)
+        ]
+        if ours:
+            with self._arrived:
+                self._unread.extend(ours)
+                self._arrived.notify()
+
+    def receive(self, timeout: float) -> Sequence[tuple[str, bytes]]:
+        deadline = time.monotonic() + timeout
+        with self._arrived:
+            while not self._unread and not self._woken and not self._closed:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._arrived.wait(left):
+                    break
+            self._woken = False
+            received = list(self._unread)
+            self._unread.clear()
+            return received
+
+    def wake(self) -> None:
+        with self._arrived:
+            self._woken = True
+            self._arrived.notify()
+
+    def close(self) -> None:
+        with self._space.lock:
+            if self in self._space.subscriptions:
+                self._space.subscriptions.remove(self)
+        with self._arrived:
+            self._closed = True
+            self._unread.clear()
+            self._arrived.notify()
