@@ -11,14 +11,11 @@ that form are accepted: a bare word (``memory``), and, wherever a scheme is, the
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import Any
 
 from msgspec import Struct, field
 
 from caraway.errors import ImproperlyConfigured
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _SCHEME = re.compile(
     r"(?P<scheme>[A-Za-z_][\w.\-]*(?::[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?)"
@@ -72,8 +69,6 @@ class Url(Struct, frozen=True, kw_only=True):
         Raises:
             ImproperlyConfigured: malformed, or a list of several (see `parse_list`).
         """
-        if not isinstance(text, str):
-            raise ImproperlyConfigured(f"a URL is a text, not {type(text).__name__}: {text!r}")
         stripped = text.strip()
         if not stripped:
             raise ImproperlyConfigured(
@@ -95,7 +90,7 @@ class Url(Struct, frozen=True, kw_only=True):
         Raises:
             ImproperlyConfigured: empty, or one of them is malformed.
         """
-        parts = _split(text.strip()) if isinstance(text, str) else []
+        parts = _split(text)
         if len(parts) <= 1:
             return (cls.parse(text),)
         return tuple(_parse(part, raw=part) for part in parts)
@@ -106,8 +101,8 @@ class Url(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"Url({str(self)!r})"
 
-    def __rich_repr__(self) -> Iterator[str]:
-        yield str(self)
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("url", str(self))]  # msgspec's own would show every field
 
     def _compose(self) -> str:
         """The URL from its parts, for one that was not parsed, without its secrets."""
