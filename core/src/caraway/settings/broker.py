@@ -1,0 +1,70 @@
+"""Settings of the broker connection."""
+
+# ruff: noqa: FBT003 - a default that is a bool stands where every default stands
+
+from __future__ import annotations
+
+from caraway.settings.declare import Setting, refused, void
+from caraway.settings.values import ANY, BOOL, COUNT, DURATION, STR, TABLE, URL, optional
+
+
+class Broker:
+    """The group ``broker``."""
+
+    broker_url = Setting(
+        URL,
+        "sqlite://",
+        "The broker. `sqlite://` is the file `.caraway/caraway.db` of the project; several "
+        "URLs with `;` between them are a failover list.",
+        secret=True,
+        celery="amqp://guest@localhost//",
+    )
+    broker_transport_options = Setting(
+        TABLE, {}, "Options of the transport, as in the URL's query."
+    )
+    broker_lease = Setting(
+        DURATION,
+        30.0,
+        "How long a worker that fell silent keeps its messages. Renewed by a process that "
+        "tasks can't block, so it needn't be longer than tasks take.",
+    )
+    broker_publish_timeout = Setting(
+        DURATION, 5.0, "How long one publish waits for the broker, retries not counted."
+    )
+    broker_connection_timeout = Setting(DURATION, 4.0, "How long one attempt to connect may take.")
+    broker_connection_retry = Setting(
+        BOOL, True, "A worker that lost its broker tries again instead of stopping."
+    )
+    broker_connection_retry_on_startup = Setting(
+        optional(BOOL), None, "The same at start; none: as `broker_connection_retry`."
+    )
+    broker_connection_max_retries = Setting(
+        optional(COUNT), None, "Attempts before a worker gives up; none is for ever.", celery="100"
+    )
+    broker_failover_strategy = Setting(
+        optional(STR), None, "Order of the failover list: `round-robin` (none), `shuffle`."
+    )
+    broker_heartbeat = Setting(
+        optional(DURATION), 120.0, "Heartbeat of the connection, for brokers that have one."
+    )
+    broker_heartbeat_checkrate = Setting(ANY, 3.0, "How many times per heartbeat it is looked at.")
+    broker_login_method = Setting(optional(STR), None, "Login method, for AMQP brokers.")
+    broker_pool_limit = Setting(
+        optional(COUNT), 10, "Most connections a process holds, for transports that pool them."
+    )
+    broker_pool_acquire_timeout = Setting(
+        optional(DURATION), None, "How long to wait for one of them; none is for ever."
+    )
+    broker_use_ssl = Setting(ANY, False, "TLS: true, or a table of options.")
+    broker_native_delayed_delivery_queue_type = Setting(
+        STR, "quorum", "Type of the queues that delay messages, for AMQP brokers."
+    )
+    broker_channel_error_retry = void(False, "channel errors are always recovered from.")
+    broker_read_url = refused("Caraway reads and writes one broker; set broker_url instead.")
+    broker_write_url = refused("Caraway reads and writes one broker; set broker_url instead.")
+    broker_transport = refused("put the scheme into broker_url.")
+    broker_host = refused("put the host into broker_url.")
+    broker_port = refused("put the port into broker_url.")
+    broker_user = refused("put the user into broker_url.")
+    broker_password = refused("put the password into broker_url.")
+    broker_vhost = refused("put the virtual host into broker_url's path.")
