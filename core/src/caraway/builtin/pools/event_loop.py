@@ -1,0 +1,270 @@
+"""Runs coroutines on one event loop in a thread of its own, for every pool.
+
+A batch is handed over in one wake-up of the loop.  A coroutine is stepped by `_Stepper`
+rather than awaited by another coroutine: that reports its end in the same turn of the
+loop, and lets an interrupt appear inside as the exception that was asked for instead of a
+bare `asyncio.CancelledError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from caraway.interfaces.pool import Job
+
+    Report = Callable[[Job, Any], None]
+    RunSync = Callable[[Job, Report, Callable[[], None]], None]
+
+
+class EventLoop:
+    """One event loop in one thread, started with the first batch.
+
+    Args:
+        limit: how many jobs run at a time.
+        first_slot: number of the first of their slots.
+        run_sync: runs a sync job elsewhere and then calls the function that it is given
+            as third argument; for pools whose sync and async jobs share one limit.
+        name: of the thread.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        first_slot: int = 0,
+        run_sync: RunSync | None = None,
+        name: str = "caraway-async",
+    ) -> None:
+        self._free = list(range(first_slot + limit - 1, first_slot - 1, -1))
+        self._limit = limit
+        self._run_sync = run_sync
+        self._name = name
+        self._waiting: deque[tuple[Job, Report]] = deque()
+        self._running: dict[int, _Stepper | None] = {}
+        self._idle = threading.Event()
+        self._idle.set()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def submit(self, jobs: Sequence[Job], report: Report) -> None:
+        """Start jobs as far as the limit allows; the others wait.  Called by one thread."""
+        self._waiting.extend([(job, report) for job in jobs])
+        if self._stopping:
+            return
+        loop = self._loop or self._start()
+        self._idle.clear()
+        loop.call_soon_threadsafe(self._fill)
+
+    def withdraw(self) -> list[Job]:
+        """Take back the jobs that have not begun.  Any thread."""
+        return _drain(self._waiting)
+
+    def interrupt(self, job: Job, exc: type[BaseException]) -> bool:
+        """Raise ``exc`` where the job awaits; False if it doesn't run.  Any thread."""
+        stepper = self._running.get(job.slot)
+        loop = self._loop
+        if stepper is None or stepper.job is not job or loop is None:
+            return False
+        try:
+            loop.call_soon_threadsafe(stepper.interrupt, exc)
+        except RuntimeError:  # the loop was closed this moment: nothing runs
+            return False
+        return True
+
+    def stop(self, timeout: float) -> bool:
+        """Begin nothing more, wait for what runs; True if all has ended.  Idempotent."""
+        self._stopping = True
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return True
+        # The loop decides when it is idle; this makes it look even if nothing ever ran.
+        if thread.is_alive() and not loop.is_closed():
+            with suppress(RuntimeError):  # closed this moment
+                loop.call_soon_threadsafe(self._fill)
+        if not self._idle.wait(timeout):
+            return False
+        if thread.is_alive():
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout=max(timeout, 1.0))
+        return True
+
+    # -- on the loop's thread ----------------------------------------------------------
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        # Daemon: a coroutine that never ends must not keep a stopped lane alive.
+        thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
+        self._loop, self._thread = loop, thread
+        thread.start()
+        return loop
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            try:
+                _cancel_strays(loop)
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.run_until_complete(loop.shutdown_default_executor())
+            finally:
+                asyncio.set_event_loop(None)
+                loop.close()
+
+    def _fill(self) -> None:
+        free, waiting = self._free, self._waiting
+        while free and not self._stopping:
+            try:
+                job, report = waiting.popleft()
+            except IndexError:
+                break
+            if self._idle.is_set():
+                self._idle.clear()
+            job.slot = slot = free.pop()
+            if self._run_sync is not None and not job.is_async:
+                self._running[slot] = None
+                self._run_sync(job, report, lambda slot=slot: self._sync_ended(slot))  # type: ignore[misc]
+                continue
+            stepper = _Stepper(self, job, report, slot)
+            self._running[slot] = stepper
+            stepper.start()
+        if not self._running and (self._stopping or not waiting):
+            self._idle.set()
+
+    def _sync_ended(self, slot: int) -> None:
+        # Called on the thread that ran the job.
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # closed by a stop that did not wait for this job
+                loop.call_soon_threadsafe(self.ended, slot)
+
+    def ended(self, slot: int) -> None:
+        """A job ended: its slot is free for the next.  On the loop's thread."""
+        self._running.pop(slot, None)
+        self._free.append(slot)
+        if self._waiting or not self._running:
+            self._fill()
+
+
+class _Stepper(Coroutine[Any, Any, None]):
+    """A coroutine that steps a job's, and tells when that ended and with what."""
+
+    __slots__ = ("_coroutine", "_exc", "_report", "_slot", "_task", "_where", "job")
+
+    def __init__(self, where: EventLoop, job: Job, report: Report, slot: int) -> None:
+        self.job = job
+        self._where = where
+        self._report = report
+        self._slot = slot
+        self._exc: type[BaseException] | None = None
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self)
+
+    def interrupt(self, exc: type[BaseException]) -> None:
+        task = self._task
+        if task is not None and not task.done():
+            self._exc = exc
+            task.cancel()
+
+    def send(self, value: Any) -> Any:
+        try:
+            coroutine = self._coroutine
+            if coroutine is None:
+                coroutine = self._coroutine = self.job.arun()
+            return coroutine.send(value)
+        except StopIteration as stop:
+            self._end(stop.value)
+        except BaseException as exc:  # noqa: BLE001 - a job must not end its executor
+            self._end(exc)
+        raise StopIteration
+
+    def throw(self, typ: Any, value: Any = None, tb: Any = None) -> Any:  # noqa: ARG002 - its shape
+        exc: BaseException = typ if isinstance(typ, BaseException) else value or typ()
+        wanted = self._exc
+        if wanted is not None and isinstance(exc, asyncio.CancelledError):
+            self._exc = None
+            if self._task is not None:
+                # Else `asyncio.timeout` and task groups inside would see a cancellation.
+                self._task.uncancel()
+            exc = cancelled_as(wanted)()
+        try:
+            coroutine = self._coroutine
+            if coroutine is None:  # interrupted before its first step
+                coroutine = self._coroutine = self.job.arun()
+            return coroutine.throw(exc)
+        except StopIteration as stop:
+            self._end(stop.value)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._end(error)
+        raise StopIteration
+
+    def close(self) -> None:
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise NotImplementedError("runs as a task only")
+
+    def _end(self, result: Any) -> None:
+        try:
+            self._report(self.job, result)
+        finally:
+            self._where.ended(self._slot)
+
+
+def cancelled_as(exc: type[BaseException]) -> type[BaseException]:
+    """A class that is both ``exc`` and a cancellation.
+
+    asyncio's own code (``gather``, ``TaskGroup``, ``wait_for``, locks) cleans up on
+    `asyncio.CancelledError` only; a task's code looks for ``exc``.  Under its name it is
+    stored and pickled as ``exc``.
+    """
+    made = _cancelled_as.get(exc)
+    if made is None:
+        try:
+            made = type(
+                exc.__name__,
+                (exc, asyncio.CancelledError),
+                {
+                    "__module__": exc.__module__,
+                    "__qualname__": exc.__qualname__,
+                    "__doc__": exc.__doc__,
+                    "__reduce__": lambda self: (exc, self.args),
+                },
+            )
+        except TypeError:  # layouts that don't mix
+            made = exc
+        _cancelled_as[exc] = made
+    return made
+
+
+_cancelled_as: dict[type[BaseException], type[BaseException]] = {}
+
+
+def _drain(waiting: deque[tuple[Job, Report]]) -> list[Job]:
+    taken: list[Job] = []
+    try:
+        while True:
+            taken.append(waiting.popleft()[0])
+    except IndexError:
+        return taken
+
+
+def _cancel_strays(loop: asyncio.AbstractEventLoop) -> None:
+    # What tasks left running behind their back (create_task without await).
+    strays = asyncio.all_tasks(loop)
+    for stray in strays:
+        stray.cancel()
+    if strays:
+        loop.run_until_complete(asyncio.gather(*strays, return_exceptions=True))

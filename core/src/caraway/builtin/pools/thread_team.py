@@ -1,0 +1,123 @@
+"""A team of threads that run sync jobs, each started when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from caraway.builtin.pools.interrupts import Interruptible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from caraway.interfaces.pool import Job
+
+    Report = Callable[[Job, Any], None]
+
+
+class ThreadTeam:
+    """Threads that take jobs from one queue.
+
+    Args:
+        size: most threads.
+        first_slot: slot of the first thread; None keeps the slot that a job comes with.
+        name: prefix of the threads' names.
+    """
+
+    def __init__(
+        self, size: int, *, first_slot: int | None = 0, name: str = "caraway-thread"
+    ) -> None:
+        self._size = size
+        self._first_slot = first_slot
+        self._name = name
+        # C code, no lock of ours: one put and one get a job.
+        self._queue: SimpleQueue[tuple[Job, Report] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._members: list[Interruptible] = []
+        self._submitted = 0
+        self._withdrawn = 0
+        self._stopping = False
+
+    def submit(self, jobs: Sequence[Job], report: Report) -> None:
+        """Hand jobs over.  Called by one thread."""
+        self._submitted += len(jobs)
+        put = self._queue.put
+        for job in jobs:
+            put((job, report))
+        if len(self._threads) < self._size and not self._stopping:
+            # Counts of others may lag behind: then a thread too many is started, never one
+            # too few.
+            wanted = self._submitted - self._withdrawn - sum(m.done for m in self._members)
+            while len(self._threads) < min(wanted, self._size):
+                self._add_thread()
+
+    def withdraw(self) -> list[Job]:
+        """Take back the jobs that have not begun.  Any thread."""
+        taken: list[Job] = []
+        get = self._queue.get_nowait
+        ends = 0
+        while True:
+            try:
+                entry = get()
+            except Empty:
+                break
+            if entry is None:
+                ends += 1
+            else:
+                taken.append(entry[0])
+        for _ in range(ends):
+            self._queue.put(None)
+        self._withdrawn += len(taken)
+        return taken
+
+    def interrupt(self, job: Job, exc: type[BaseException]) -> bool:
+        """Raise ``exc`` inside the job; False if it doesn't run.  Any thread."""
+        return any(member.current is job and member.interrupt(job, exc) for member in self._members)
+
+    def stop(self, timeout: float) -> bool:
+        """Begin nothing more, wait for what runs; True if all has ended.  Idempotent."""
+        deadline = monotonic() + timeout
+        if not self._stopping:
+            self._stopping = True
+            for _ in self._threads:
+                self._queue.put(None)
+        ended = True
+        for thread in self._threads:
+            if thread is threading.current_thread():
+                continue
+            thread.join(max(deadline - monotonic(), 0.0))
+            ended = ended and not thread.is_alive()
+        return ended
+
+    def _add_thread(self) -> None:
+        number = len(self._threads)
+        member = Interruptible()
+        # Daemon: a task that never ends must not keep a stopped lane alive.
+        thread = threading.Thread(
+            target=self._work, args=(number, member), name=f"{self._name}-{number}", daemon=True
+        )
+        self._members.append(member)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self, number: int, member: Interruptible) -> None:
+        member.bind()
+        get, run = self._queue.get, member.run
+        slot = None if self._first_slot is None else self._first_slot + number
+        while True:
+            entry = get()
+            if entry is None:
+                return
+            if self._stopping:
+                # Not begun: back to the queue, for `withdraw`.
+                self._queue.put(entry)
+                return
+            job, report = entry
+            if slot is not None:
+                job.slot = slot
+            result = run(job)
+            report(job, result)
+            # While waiting for the next job, keep nothing of this one alive.
+            del entry, job, report, result
