@@ -47,6 +47,6 @@ class Events:
     event_queue_exclusive = Setting(BOOL, True, "An event queue has one reader.")
     control_exchange = Setting(STR, "celery", "Exchange of remote control.")
     control_queue_ttl = Setting(DURATION, 300.0, "How long an unread command is kept.")
-    control_queue_expires = Setting(DURATION, 10.0, "How long an unused queue is kept.")
-    control_queue_durable = Setting(BOOL, False, "They survive the broker's restart.")
+    control_queue_expires = Setting(DURATION, 10.0, "How long an unused control queue is kept.")
+    control_queue_durable = Setting(BOOL, False, "Control queues survive the broker's restart.")
     control_queue_exclusive = Setting(BOOL, True, "A control queue has one reader.")

@@ -36,7 +36,7 @@ class Broker:
         BOOL, True, "A worker that lost its broker tries again instead of stopping."
     )
     broker_connection_retry_on_startup = Setting(
-        optional(BOOL), None, "The same at start; none: as `broker_connection_retry`."
+        optional(BOOL), None, "As `broker_connection_retry`, at the worker's start; none: the same."
     )
     broker_connection_max_retries = Setting(
         optional(COUNT), None, "Attempts before a worker gives up; none is for ever.", celery="100"
@@ -47,13 +47,15 @@ class Broker:
     broker_heartbeat = Setting(
         optional(DURATION), 120.0, "Heartbeat of the connection, for brokers that have one."
     )
-    broker_heartbeat_checkrate = Setting(ANY, 3.0, "How many times per heartbeat it is looked at.")
+    broker_heartbeat_checkrate = Setting(
+        ANY, 3.0, "How many times per heartbeat the connection is looked at."
+    )
     broker_login_method = Setting(optional(STR), None, "Login method, for AMQP brokers.")
     broker_pool_limit = Setting(
         optional(COUNT), 10, "Most connections a process holds, for transports that pool them."
     )
     broker_pool_acquire_timeout = Setting(
-        optional(DURATION), None, "How long to wait for one of them; none is for ever."
+        optional(DURATION), None, "How long to wait for a pooled connection; none is for ever."
     )
     broker_use_ssl = Setting(ANY, False, "TLS: true, or a table of options.")
     broker_native_delayed_delivery_queue_type = Setting(

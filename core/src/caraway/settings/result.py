@@ -40,7 +40,10 @@ class Results:
         BOOL, False, "Operations of the backend are tried again after errors that may pass."
     )
     result_backend_max_retries = Setting(
-        optional(COUNT), None, "How often; none is for ever.", celery="infinite"
+        optional(COUNT),
+        None,
+        "How often an operation of the backend is tried again; none is for ever.",
+        celery="infinite",
     )
     result_backend_base_sleep_between_retries_ms = Setting(
         COUNT, 10, "First pause between attempts, doubled each time.", unit="ms"
@@ -81,5 +84,7 @@ class Results:
         optional(DURATION), None, "How long a chord's count is kept; none: as `result_expires`."
     )
     result_exchange = Setting(STR, "celeryresults", "Exchange of the amqp result backend.")
-    result_exchange_type = Setting(STR, "direct", "Its type.")
+    result_exchange_type = Setting(
+        STR, "direct", "Type of the exchange of the amqp result backend."
+    )
     result_backend_thread_safe = void(False, "every backend is thread-safe.")

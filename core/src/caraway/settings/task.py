@@ -54,7 +54,7 @@ class Tasks:
     task_publish_retry_policy = Setting(
         TABLE,
         {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2},
-        "How: `max_retries`, and seconds `interval_start`, `interval_step`, `interval_max`.",
+        "How publishing is tried again: `max_retries`, and seconds `interval_start`, `interval_step`, `interval_max`.",
         old=("CELERY_TASK_PUBLISH_RETRY_POLICY",),
     )
     task_reject_on_worker_lost = Setting(
@@ -146,9 +146,13 @@ class Tasks:
     task_create_missing_queues = Setting(
         BOOL, True, "A queue that `task_queues` doesn't name is made when first used."
     )
-    task_create_missing_queue_type = Setting(STR, "classic", "Queue type of those made so.")
+    task_create_missing_queue_type = Setting(
+        STR, "classic", "Type of queues that are made when first used."
+    )
     task_create_missing_queue_exchange_type = Setting(
-        optional(STR), None, "Exchange type of those made so; none: the default one."
+        optional(STR),
+        None,
+        "Exchange type of queues that are made when first used; none: the default one.",
     )
     task_queues = Setting(
         ANY,

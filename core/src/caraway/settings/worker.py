@@ -104,13 +104,19 @@ class Workers:
         "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
         "Format of log lines, as in the standard library's logging.",
     )
-    worker_log_datefmt = Setting(optional(STR), None, "Format of their times.")
+    worker_log_datefmt = Setting(
+        optional(STR),
+        None,
+        "Format of times in log lines; none: as the standard library writes them.",
+    )
     worker_task_log_format = Setting(
         STR,
         "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s",
         "Format of lines logged inside a task.",
     )
-    worker_task_log_datefmt = Setting(optional(STR), None, "Format of their times.")
+    worker_task_log_datefmt = Setting(
+        optional(STR), None, "Format of times in lines logged inside a task."
+    )
     worker_hijack_root_logger = Setting(
         BOOL, True, "Handlers of the root logger are replaced by the worker's."
     )
@@ -118,7 +124,10 @@ class Workers:
         BOOL, True, "What tasks print goes to the log.", old=("CELERY_REDIRECT_STDOUTS",)
     )
     worker_redirect_stdouts_level = Setting(
-        STR, "WARNING", "At this level.", old=("CELERY_REDIRECT_STDOUTS_LEVEL",)
+        STR,
+        "WARNING",
+        "Level at which what tasks print is logged.",
+        old=("CELERY_REDIRECT_STDOUTS_LEVEL",),
     )
 
     # -- Celery's ----------------------------------------------------------------------
