@@ -9,12 +9,12 @@ Public; versioned by ``api``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
-from caraway.interfaces.context import Capability
+if TYPE_CHECKING:
+    from caraway.interfaces.context import Capability
 
 APIS = frozenset({1})
 """Versions of entries that this Caraway understands."""
@@ -156,7 +156,9 @@ class PoolEntry(Entry, frozen=True, kw_only=True):
 
 
 class ScheduleEntry(Entry, frozen=True, kw_only=True):
-    """A schedule store.  ``factory(url: Url, options: Mapping, context: Context) -> ScheduleStore``.
+    """A schedule store for beat.
+
+    ``factory(url: Url, options: Mapping, context: Context) -> ScheduleStore``.
 
     Attributes:
         schemes: URL schemes, lower-case, without ``+driver``; the name if empty.
@@ -215,7 +217,7 @@ class Role(Struct, frozen=True):
     name: str
     plural: str
     hook: str
-    entry: type[Entry] | type[CommandEntry]
+    entry: type[Entry | CommandEntry]
     by: str = "name"
 
 
@@ -234,5 +236,3 @@ ROLES: dict[str, Role] = {
     )
 }
 """The nine roles by name."""
-
-Factory = Callable[..., Any]

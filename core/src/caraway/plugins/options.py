@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caraway.errors import ImproperlyConfigured
-from caraway.plugins.entries import Option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from caraway.plugins.entries import Option
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
