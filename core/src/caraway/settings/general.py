@@ -11,6 +11,11 @@ from caraway.settings.values import BOOL, ITEMS, NAMES, STR, TABLE, optional
 class General:
     """Settings without a group."""
 
+    app = Setting(
+        optional(STR),
+        None,
+        "The app that commands work with where `-A` isn't given: `module` or `module:attr`.",
+    )
     accept_content = Setting(
         NAMES,
         ("json",),

@@ -15,7 +15,6 @@ PREFIX = "CARAWAY_"
 
 OTHER_VARIABLES = frozenset(
     {
-        "CARAWAY_APP",
         "CARAWAY_CONFIG",
         "CARAWAY_CONFIG_MODULE",
         "CARAWAY_DISABLE_PLUGINS",

@@ -54,7 +54,8 @@ class Tasks:
     task_publish_retry_policy = Setting(
         TABLE,
         {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2},
-        "How publishing is tried again: `max_retries`, and seconds `interval_start`, `interval_step`, `interval_max`.",
+        "How publishing is tried again: `max_retries`, and seconds `interval_start`, "
+        "`interval_step`, `interval_max`.",
         old=("CELERY_TASK_PUBLISH_RETRY_POLICY",),
     )
     task_reject_on_worker_lost = Setting(
