@@ -46,7 +46,7 @@ def lane(app: Caraway, add: Any) -> Iterator[Any]:
     from caraway.worker.lane import Lane, LaneConfig
 
     executor = app.registry.pool("solo", 1, app.conf).executor()
-    owner = Owner(id=new_owner_id(), node="rooms", pid=0)
+    owner = Owner(id=new_owner_id(), worker="rooms")
     config = LaneConfig(index=0, owner=owner, queues=tuple(app.queues()))
     lane = Lane(app, executor, config, Board(1, executor.slots).lane(0))
     lane.open()
