@@ -86,6 +86,13 @@ class PublishError(TransportError):
         self.failed = tuple(failed)
 
 
+class OwnerLost(TransportError):
+    """The owner's lease lapsed or was reclaimed: open a consumer with a new owner.
+
+    Raised by `Consumer.fetch`; settlements of a lost owner are fenced off instead.
+    """
+
+
 class StoreFull(TransportError):
     """Disk or memory of the store is full; nothing of the operation was kept."""
 

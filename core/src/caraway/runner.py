@@ -116,7 +116,9 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
     fun: Callable[..., Any] = task.run if cls.__call__ is Base.__call__ else task
     is_async = is_async_callable(task.run)
     chain = tuple(app.middleware)
-    call = middleware.compile_chain(chain, fun, is_async=is_async) if chain else None
+    call: Callable[..., Any] | None = None
+    if middleware.wraps_runs(chain, is_async=is_async):
+        call = middleware.compile_chain(chain, fun, is_async=is_async)
     before_start = task.before_start if cls.before_start is not Base.before_start else None
     on_success = task.on_success if cls.on_success is not Base.on_success else None
     on_failure = task.on_failure if cls.on_failure is not Base.on_failure else None

@@ -192,7 +192,9 @@ class Consumer(ABC):
         reclaimed with the owner's lease.
 
         Raises:
-            TransportUnavailable: nothing was taken, or what was is under the lease.
+            TransportUnavailable: nothing was taken, or what was is under the lease;
+                calling again later is right, the consumer reconnects by itself.
+            OwnerLost: the owner has no lease any more, and never will again.
         """
 
     @abstractmethod

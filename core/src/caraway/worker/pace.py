@@ -51,7 +51,7 @@ class Pace:
         weight = 1.0 if not self._seconds or each > LONG else _SMOOTHING
         self._seconds += (each - self._seconds) * weight
         self._bytes += (heavy - self._bytes) * (1.0 if heavy > self._bytes else _SMOOTHING)
-        self._last = max(self._last, count) if count >= self._last else max(count, self._last // 2)
+        self._last = max(count, self._last // 2)
 
     def want(self, in_flight: int) -> int:
         """How many more to fetch while ``in_flight`` are running or waiting here."""

@@ -1,0 +1,167 @@
+"""A lane's attendant: the thread beside its loop.
+
+It listens to the supervisor, enforces soft limits, ticks while the loop's thread runs a
+task, and, where a task turns out to be long, commits what had ended before it and gives
+back what waits behind it.  Should the supervisor die, it renews the lane's lease until
+what runs has ended.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from caraway.errors import CarawayError, SoftTimeLimitExceeded, Terminated, TimeLimitExceeded
+from caraway.worker.pace import LONG
+
+if TYPE_CHECKING:
+    from caraway.worker.channel import Channel
+    from caraway.worker.job import TaskJob
+    from caraway.worker.lane import Lane
+
+_BUSY, _CALM = 0.05, 0.25
+"""Seconds between two looks while something runs, and while nothing does."""
+_PROMPT = 0.02
+"""A result that waits longer than this behind a running task is committed at once."""
+
+
+class Attendant(threading.Thread):
+    """See the module's text.
+
+    Args:
+        lane: attended.
+        channel: to the supervisor; None for a lane without one.
+        enforce_hard: raise `TimeLimitExceeded` in a run at its hard limit, because
+            nobody outside does more.
+    """
+
+    def __init__(
+        self, lane: Lane, channel: Channel | None, *, enforce_hard: bool = False
+    ) -> None:
+        super().__init__(name="caraway-attendant", daemon=True)
+        self._enforce_hard = enforce_hard
+        self._lane = lane
+        self._channel = channel
+        self._stopped = threading.Event()
+        self._soft_sent: set[int] = set()
+        self._orphan = False
+        self._renewed = monotonic()
+        self._reported = 0.0
+        self._told = 0
+
+    def run(self) -> None:
+        while not self._stopped.is_set():
+            self._listen(_BUSY if self._lane.in_flight else _CALM)
+            now = monotonic()
+            try:
+                self._look(now)
+            except CarawayError as exc:
+                self._lane._log().warning("attendant: %s", exc)  # noqa: SLF001 - same unit
+            if self._orphan:
+                self._renew(now)
+            elif now - self._reported >= 1.0:
+                self._report(now)
+
+    def end(self) -> None:
+        """Stop attending."""
+        self._report(monotonic())
+        self._stopped.set()
+
+    # -- the supervisor ----------------------------------------------------------------
+
+    def _listen(self, timeout: float) -> None:
+        channel = self._channel
+        if channel is None or channel.closed:
+            self._stopped.wait(timeout)
+            return
+        if not select.select([channel], [], [], timeout)[0]:
+            return
+        for message in channel.receive():
+            self.obey(message)
+        if channel.closed and not self._stopped.is_set():
+            self._orphan = True
+            self._lane.stop()
+
+    def obey(self, message: dict[str, Any]) -> None:
+        """Do what the supervisor says."""
+        lane = self._lane
+        what = message.get("do")
+        if what == "stop":
+            lane.stop(hard=bool(message.get("hard")), code=int(message.get("code", 0)))
+        elif what == "revoke":
+            revoked = lane.intake.revoked
+            for task_id in message["ids"]:
+                revoked[task_id] = None
+            while len(revoked) > 50_000:
+                revoked.pop(next(iter(revoked)))
+            if message.get("terminate"):
+                self._terminate(set(message["ids"]))
+        elif what == "rate_limit":
+            plan = lane.intake.plan(message["task"])
+            if plan is not None:
+                lane.intake.set_rate(message["task"], message["rate"])
+        elif what == "time_limit":
+            plan = lane.intake.plan(message["task"])
+            if plan is not None:
+                plan.hard = float(message.get("hard") or 0.0)
+                plan.soft = float(message.get("soft") or 0.0)
+
+    def _terminate(self, ids: set[str]) -> None:
+        for job in list(self._lane.in_flight.values()):
+            if job.delivery.message.headers.get("id") in ids and job.started and not job.seconds:
+                job.interrupted = "terminated"
+                self._lane.executor.interrupt(job, Terminated)
+
+    def _report(self, now: float) -> None:
+        """Counters by task name, since the start, go to the supervisor's metrics."""
+        self._reported = now
+        ended = self._lane.board.done
+        if ended != self._told and self._channel is not None and not self._channel.closed:
+            self._told = ended
+            counts = {name: tuple(tally) for name, tally in list(self._lane.counts.items())}
+            self._channel.send(tell="counts", counts=counts, fenced=self._lane.fenced)
+
+    # -- the lane ----------------------------------------------------------------------
+
+    def _look(self, now: float) -> None:
+        lane = self._lane
+        longest = 0.0
+        for job in list(lane.in_flight.values()):
+            started = job.started
+            if not started or job.seconds:
+                continue
+            if not job.is_async:
+                longest = max(longest, now - started)
+            if job.soft and now - started >= job.soft:
+                self._soft(job)
+            if self._enforce_hard and job.hard and now - started >= job.hard:
+                lane.executor.interrupt(job, TimeLimitExceeded)
+        if longest and lane.executor.inline:
+            lane.board.tick(now, now - longest)
+            if longest >= LONG and not lane.draining:
+                lane.give_back()
+            if longest >= _PROMPT:
+                lane.commit(block=False)
+
+    def _soft(self, job: TaskJob) -> None:
+        key = id(job)
+        if key in self._soft_sent:
+            return
+        self._soft_sent.add(key)
+        if len(self._soft_sent) > 1000:
+            self._soft_sent.clear()
+        job.interrupted = "soft time limit"
+        self._lane.executor.interrupt(job, SoftTimeLimitExceeded)
+
+    def _renew(self, now: float) -> None:
+        owner = self._lane.config.owner
+        if now - self._renewed < owner.lease / 3:
+            return
+        self._renewed = now
+        try:
+            if self._lane.app.transport.renew([owner.id]):
+                self._lane.stop(hard=True)
+        except CarawayError as exc:
+            self._lane._log().warning("renewing the lease: %s", exc)  # noqa: SLF001 - same unit

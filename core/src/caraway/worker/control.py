@@ -1,0 +1,209 @@
+"""The worker's side of remote control: a thread that listens, and a table of commands.
+
+The thread only receives and answers; what changes lanes is done by the supervisor's
+loop.  A command answers even while every lane is busy.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from caraway.control import REPLIES, REQUESTS
+from caraway.errors import CarawayError
+
+if TYPE_CHECKING:
+    from caraway.interfaces import Broadcast, Subscription
+    from caraway.worker.supervisor import Supervisor
+
+Command = Callable[["Supervisor", dict[str, Any]], Any]
+
+
+class ControlThread(threading.Thread):
+    """Receives requests and answers them.
+
+    Args:
+        supervisor: commanded.
+        node: the name this worker answers to.
+    """
+
+    def __init__(self, supervisor: Supervisor, node: str) -> None:
+        super().__init__(name="caraway-control", daemon=True)
+        self._supervisor = supervisor
+        self._node = node
+        self._ended = threading.Event()
+        self._subscription: Subscription | None = None
+
+    def end(self) -> None:
+        """Stop listening."""
+        self._ended.set()
+        if self._subscription is not None:
+            self._subscription.wake()
+
+    def run(self) -> None:
+        import logging
+
+        logger = logging.getLogger("caraway.worker")
+        while not self._ended.is_set():
+            try:
+                self._listen()
+            except CarawayError as exc:
+                logger.warning("remote control: %s; trying again in 1 s", exc)
+                self._ended.wait(1.0)
+
+    def _listen(self) -> None:
+        channel = self._supervisor.app.transport.broadcast()
+        self._subscription = subscription = channel.subscribe([REQUESTS])
+        try:
+            while not self._ended.is_set():
+                for _, payload in subscription.receive(5.0):
+                    self._handle(payload, channel)
+        finally:
+            self._subscription = None
+            subscription.close()
+
+    def _handle(self, payload: bytes, channel: Broadcast) -> None:
+        import logging
+
+        try:
+            request = msgspec.json.decode(payload, type=dict[str, Any])
+            destination = request.get("destination")
+            if destination is not None and self._node not in destination:
+                return
+            answer = self._call(str(request.get("method")), dict(request.get("arguments") or {}))
+        except (msgspec.MsgspecError, TypeError, ValueError) as exc:
+            logging.getLogger("caraway.worker").warning("remote control: bad request: %s", exc)
+            return
+        reply_to = request.get("reply_to")
+        if isinstance(reply_to, dict) and request.get("ticket"):
+            topic = REPLIES + str(reply_to.get("routing_key"))
+            channel.publish([(topic, msgspec.json.encode({self._node: answer}))])
+
+    def _call(self, name: str, arguments: dict[str, Any]) -> Any:
+        command = COMMANDS.get(name)
+        if command is None:
+            return {"error": f"unknown command {name!r}"}
+        try:
+            return command(self._supervisor, arguments)
+        except (KeyError, TypeError, ValueError, CarawayError) as exc:
+            return {"error": f"{type(exc).__name__}: {exc}"}
+
+
+def _ping(_: Supervisor, __: dict[str, Any]) -> Any:
+    return {"ok": "pong"}
+
+
+def _ids(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(each) for each in value]
+
+
+def _revoke(worker: Supervisor, arguments: dict[str, Any]) -> Any:
+    ids = _ids(arguments["task_id"])
+    terminate = bool(arguments.get("terminate"))
+
+    def do() -> None:
+        worker.tell_lanes(do="revoke", ids=ids, terminate=False)
+        if terminate:
+            worker.terminate(set(ids))
+
+    worker.post(do)
+    return {"ok": f"{'terminated' if terminate else 'revoked'} {', '.join(ids)}"}
+
+
+def _rate_limit(worker: Supervisor, arguments: dict[str, Any]) -> Any:
+    from caraway.ratelimit import parse_rate
+
+    name, rate = str(arguments["task_name"]), arguments["rate_limit"]
+    parse_rate(rate)
+    if name not in worker.app.tasks:
+        return {"error": f"unknown task {name!r}"}
+    worker.app.tasks[name].rate_limit = rate
+    worker.post(lambda: worker.tell_lanes(do="rate_limit", task=name, rate=rate))
+    return {"ok": "new rate limit set successfully"}
+
+
+def _time_limit(worker: Supervisor, arguments: dict[str, Any]) -> Any:
+    name = str(arguments["task_name"])
+    if name not in worker.app.tasks:
+        return {"error": f"unknown task {name!r}"}
+    hard, soft = arguments.get("hard"), arguments.get("soft")
+    worker.post(lambda: worker.tell_lanes(do="time_limit", task=name, hard=hard, soft=soft))
+    return {"ok": "time limits set successfully"}
+
+
+def _grow(worker: Supervisor, arguments: dict[str, Any]) -> Any:
+    n = int(arguments.get("n", 1))
+    worker.post(lambda: worker.resize(worker.target + n))
+    return {"ok": "pool will grow"}
+
+
+def _shrink(worker: Supervisor, arguments: dict[str, Any]) -> Any:
+    n = int(arguments.get("n", 1))
+    worker.post(lambda: worker.resize(worker.target - n))
+    return {"ok": "pool will shrink"}
+
+
+def _shutdown(worker: Supervisor, _: dict[str, Any]) -> Any:
+    worker.post(worker.stop)
+    return {"ok": "shutting down"}
+
+
+def _registered(worker: Supervisor, _: dict[str, Any]) -> Any:
+    return sorted(worker.app.tasks)
+
+
+def _active(worker: Supervisor, _: dict[str, Any]) -> Any:
+    now_wall, now = time.time(), time.monotonic()
+    return [
+        {
+            "id": run.task_id,
+            "time_start": now_wall - (now - run.started),
+            "worker_pid": lane.pid,
+            "acknowledged": False,
+            "hostname": worker.template.owner.worker,
+        }
+        for lane in list(worker.lanes.values())
+        for run in lane.board.running()
+    ]
+
+
+def _active_queues(worker: Supervisor, _: dict[str, Any]) -> Any:
+    return [{"name": q.name, "routing_key": q.routing_key} for q in worker.template.queues]
+
+
+def _stats(worker: Supervisor, _: dict[str, Any]) -> Any:
+    totals = {name: int(tally[0]) for name, tally in worker.totals.items()}
+    for lane in list(worker.lanes.values()):
+        for name, (count, _seconds) in lane.counts.items():
+            totals[name] = totals.get(name, 0) + int(count)
+    return {
+        "total": totals,
+        "pid": os.getpid(),
+        "pool": {
+            "implementation": type(worker.pool).__name__,
+            "max-concurrency": worker.target,
+            "processes": [lane.pid for lane in worker.lanes.values()],
+        },
+    }
+
+
+COMMANDS: dict[str, Command] = {
+    "ping": _ping,
+    "revoke": _revoke,
+    "terminate": lambda w, a: _revoke(w, {**a, "terminate": True}),
+    "rate_limit": _rate_limit,
+    "time_limit": _time_limit,
+    "pool_grow": _grow,
+    "pool_shrink": _shrink,
+    "shutdown": _shutdown,
+    "registered": _registered,
+    "active": _active,
+    "active_queues": _active_queues,
+    "stats": _stats,
+}
+"""Name of a command -> what does it.  Arguments are those of celery.md 1.13."""

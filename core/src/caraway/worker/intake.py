@@ -1,0 +1,229 @@
+"""What a lane does with what it fetched, before anything runs.
+
+Verdicts come from `caraway.worker.admission`; here is what they lead to: a job, or a
+completion for the next commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from caraway import states
+from caraway.errors import CarawayError, WorkerLostError
+from caraway.message import Completion, Delivery, Settlement, StoredResult
+from caraway.protocol.body import content_loader
+from caraway.protocol.decode import normalize
+from caraway.worker.admission import Verdict, judge, unknown_reason
+from caraway.worker.job import TaskJob, TaskPlan
+from caraway.worker.limits import RateGate
+
+if TYPE_CHECKING:
+    from caraway.app import Caraway
+    from caraway.interfaces import Backend, Consumer
+    from caraway.worker.board import LaneBoard
+    from caraway.worker.lane import LaneConfig
+
+
+class Intake:
+    """Turns deliveries into jobs.
+
+    Args:
+        app: with final settings and tasks.
+        board: of the lane.
+        config: of the lane.
+        consumer: acknowledges what is to be acknowledged before it runs.
+        backend: None if results are disabled.
+    """
+
+    def __init__(
+        self,
+        app: Caraway,
+        board: LaneBoard,
+        config: LaneConfig,
+        consumer: Consumer,
+        backend: Backend | None,
+    ) -> None:
+        self._app = app
+        self._board = board
+        self._config = config
+        self._consumer = consumer
+        self._backend = backend
+        self._clock = app.context.clock
+        self._loads = content_loader(app.registry, app.conf.accept_content)
+        self._tasks = app.tasks
+        self._plans: dict[str, TaskPlan] = {}
+        self._gates: dict[str, RateGate | None] = {}
+        self.revoked: dict[str, None] = {}
+        """Task ids revoked by remote control since the start; bounded, newest last."""
+
+    def plan(self, name: str) -> TaskPlan | None:
+        """The plan of a registered task, made at its first use."""
+        plan = self._plans.get(name)
+        if plan is None and name in self._tasks:
+            plan = TaskPlan(self._app, self._tasks[name], self._board, self._config.owner.worker)
+            self._plans[name] = plan
+            self.set_rate(name, plan.rate)
+        return plan
+
+    def set_rate(self, name: str, rate: str | float | None) -> None:
+        """Set a task's rate limit, ``"10/m"`` or a number a second; None or 0 for none."""
+        from caraway.ratelimit import parse_rate
+
+        per_second = parse_rate(rate)
+        share = per_second * self._config.rate_share
+        self._gates[name] = RateGate(share) if share > 0 else None
+
+    def admit(self, deliveries: Sequence[Delivery]) -> tuple[list[TaskJob], list[Completion]]:
+        """Judge a batch; return what is to run, and what is settled without."""
+        jobs: list[TaskJob] = []
+        judged: list[Completion] = []
+        suspects: list[tuple[Delivery, TaskPlan]] = []
+        plans = self._plans
+        gates = self._gates
+        now = self._clock()
+        most = self._config.max_deliveries
+        careful = bool(self.revoked)
+        special = False
+        for delivery in deliveries:
+            headers = delivery.message.headers
+            name = headers.get("task")
+            plan = plans.get(name) if type(name) is str else None
+            if plan is None and type(name) is str:
+                plan = self.plan(name)
+            # The common case first, without a call: known, fresh, wanted.
+            if (
+                plan is not None
+                and delivery.attempt == 1
+                and not delivery.expires
+                and not delivery.revoked
+                and not delivery.defect
+                and not careful
+                and type(headers.get("id")) is str
+                and gates[plan.name] is None
+            ):
+                if not plan.acks_late or plan.track_started:
+                    special = True
+                jobs.append(TaskJob(delivery, plan))
+                continue
+            if "task" not in headers and not delivery.defect:
+                delivery = self._normalized(delivery)  # noqa: PLW2901 - the same, readable
+                plan = self.plan(str(delivery.message.headers.get("task")))
+            verdict = self._judge(delivery, plan, most, now)
+            if plan is None or verdict.kind == "park":
+                judged.append(_park(delivery, verdict.reason))
+            elif verdict.kind == "run":
+                special = True
+                jobs.append(TaskJob(delivery, plan))
+            elif verdict.kind == "check":
+                suspects.append((delivery, plan))
+            else:
+                judged.append(self._without_running(delivery, plan, verdict))
+        if suspects:
+            special = True
+            self._check(suspects, jobs, judged)
+        if special:
+            jobs = self._prepare(jobs)
+        return jobs, judged
+
+    def _normalized(self, delivery: Delivery) -> Delivery:
+        """A message of protocol 1 has its headers in its body."""
+        try:
+            return replace(delivery, message=normalize(delivery.message, self._loads))
+        except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
+            return replace(delivery, defect=str(exc)[:500] or type(exc).__name__)
+
+    def _judge(
+        self, delivery: Delivery, plan: TaskPlan | None, most: int, now: float
+    ) -> Verdict:
+        headers = delivery.message.headers
+        task_id = headers.get("id")
+        if not delivery.defect and plan is not None and type(task_id) is not str:
+            return Verdict("park", "not a task message: its id is missing or no string")
+        verdict = judge(delivery, plan is not None, most, now)
+        if verdict.kind in ("run", "check") and task_id in self.revoked:
+            return Verdict("revoked")
+        if verdict.kind == "run" and plan is not None:
+            gate = self._gates.get(plan.name)
+            if gate is not None:
+                delay = gate.delay(str(task_id), now)
+                if delay > 0:
+                    return Verdict("later", "rate limit", delay)
+        return verdict
+
+    def _without_running(
+        self, delivery: Delivery, plan: TaskPlan, verdict: Verdict
+    ) -> Completion:
+        if verdict.kind == "later":
+            return Completion(
+                Settlement(delivery.tag, "release", delay=verdict.delay, counted=False)
+            )
+        if verdict.kind == "exhausted":
+            error = WorkerLostError(verdict.reason)
+            return plan.fail(delivery, error, reason=verdict.reason)
+        return plan.revoke(delivery, verdict.kind)
+
+    def _check(
+        self,
+        suspects: list[tuple[Delivery, TaskPlan]],
+        jobs: list[TaskJob],
+        judged: list[Completion],
+    ) -> None:
+        """Delivered before: if a final result stands, the message is merely late."""
+        known: Any = {}
+        if self._backend is not None:
+            try:
+                known = self._backend.get([d.message.headers["id"] for d, _ in suspects])
+            except CarawayError:
+                known = {}
+        for delivery, plan in suspects:
+            stored = known.get(delivery.message.headers["id"])
+            if stored is not None and stored.state in states.READY_STATES:
+                judged.append(Completion(Settlement(delivery.tag)))
+            else:
+                jobs.append(TaskJob(delivery, plan))
+
+    def _prepare(self, jobs: list[TaskJob]) -> list[TaskJob]:
+        """Before they run: acknowledge early ones, store STARTED where it is tracked."""
+        started = [job for job in jobs if job.plan.track_started]
+        if started and self._backend is not None:
+            self._store_started(started)
+        early = [job for job in jobs if not job.plan.acks_late]
+        if early:
+            lost = set(self._consumer.settle([Settlement(j.delivery.tag) for j in early]))
+            for job in early:
+                job.settled = True
+            jobs = [job for job in jobs if not (job.settled and job.delivery.tag in lost)]
+        return jobs
+
+    def _store_started(self, started: list[TaskJob]) -> None:
+        if self._backend is not None:
+            from caraway.protocol.result import encode_started
+
+            serializer = self._app.registry.serializer(self._app.conf.result_serializer)
+            owner = self._config.owner
+            ids = [(job.delivery.message.headers["id"], job.plan.ttl) for job in started]
+            try:
+                self._backend.store(
+                    [
+                        StoredResult(
+                            task_id,
+                            states.STARTED,
+                            encode_started(serializer, task_id, owner.pid, owner.worker),
+                            ttl,
+                        )
+                        for task_id, ttl in ids
+                    ]
+                )
+            except CarawayError as exc:
+                # STARTED is for people who watch; a task runs without it all the same.
+                import logging
+
+                logging.getLogger("caraway.worker").warning("STARTED not stored: %s", exc)
+
+
+def _park(delivery: Delivery, reason: str) -> Completion:
+    reason = reason or unknown_reason(delivery.message.headers)
+    return Completion(Settlement(delivery.tag, "reject", reason=reason[:500], parked=True))

@@ -1,0 +1,261 @@
+"""One run in a lane: from a delivery to the completion that its commit applies.
+
+A `TaskPlan` holds what is the same for every run of one task; a `TaskJob` is one run,
+handed to the pool's executor.  Both are made by the lane; neither touches a transport or
+a store.  The steps of `TaskJob.run`: body decoded, board told, function run, outcome
+turned into a `Completion`, board told again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from caraway import states
+from caraway.errors import CarawayError, TaskRevokedError, TimeLimitExceeded
+from caraway.message import Completion, Delivery, Publication, Settlement, StoredResult
+from caraway.outcome import MEANING, Outcome
+from caraway.request import Request
+from caraway.runner import Runner, build_runner
+
+if TYPE_CHECKING:
+    from caraway.app import Caraway
+    from caraway.task import Task
+    from caraway.worker.board import LaneBoard
+
+
+class TaskPlan:
+    """What every run of one task shares, looked up once.
+
+    Args:
+        app: with final settings.
+        task: to plan for.
+        board: of the lane.
+        hostname: node name, for the request.
+    """
+
+    __slots__ = (
+        "acks_late", "acks_on_failure", "app", "board", "early", "follow_ups", "hard",
+        "hostname", "is_async", "load_body", "name", "rate", "runner", "soft", "task",
+        "track_started", "ttl", "ttl_failure",
+    )  # fmt: skip
+
+    def __init__(self, app: Caraway, task: Task[Any, Any], board: LaneBoard, hostname: str) -> None:
+        from caraway.protocol.body import body_loader
+        from caraway.worker.follow_ups import FollowUps
+
+        conf = app.conf
+        self.app = app
+        self.task = task
+        self.name: str = task.name
+        self.board = board
+        self.hostname = hostname
+        self.runner: Runner = build_runner(task, store=app.backend_enabled)
+        self.is_async = self.runner.is_async
+        self.load_body: Callable[..., tuple[Any, Any, Any]] = body_loader(
+            app.registry, conf.accept_content
+        )
+        self.acks_late: bool = (
+            conf.task_acks_late if task.acks_late is None else bool(task.acks_late)
+        )
+        acks_on_failure = task.acks_on_failure
+        if acks_on_failure is None:
+            acks_on_failure = task.acks_on_failure_or_timeout
+        self.acks_on_failure = acks_on_failure is not False
+        self.hard: float = task.time_limit or conf.task_time_limit or 0.0
+        self.soft: float = task.soft_time_limit or conf.task_soft_time_limit or 0.0
+        self.track_started: bool = (
+            conf.task_track_started if task.track_started is None else bool(task.track_started)
+        )
+        self.ttl: float = float(conf.result_expires or 0.0)
+        self.ttl_failure: float = float(conf.result_failure_expires or self.ttl)
+        self.rate: str | None = task.rate_limit or conf.task_default_rate_limit
+        self.follow_ups = FollowUps(app)
+
+    # -- completions -------------------------------------------------------------------
+
+    def complete(self, delivery: Delivery, request: Request, outcome: Outcome) -> Completion:
+        """What the outcome of a run changes in the system."""
+        state = outcome.state
+        if state == states.SUCCESS and not request.embed:
+            payload = outcome.payload
+            return Completion(
+                Settlement(delivery.tag),
+                None if payload is None
+                else StoredResult(request.headers["id"], state, payload, self.ttl),
+            )  # fmt: skip
+        meaning = MEANING[state]
+        publications: tuple[Publication, ...] = ()
+        try:
+            if meaning.retried:
+                publications = (self.follow_ups.retry(delivery, request, outcome),)
+            elif meaning.links and request.embed:
+                publications = self.follow_ups.links(request, outcome, meaning.links)
+        except Exception as exc:  # noqa: BLE001 - arguments that can't be written, bad links
+            if state not in (states.FAILURE, states.REVOKED):
+                failure = self.runner.settle_failure(request, exc)
+                return self.complete(delivery, request, failure)
+            self._log_lost_follow_ups(request)
+        stored = None
+        if meaning.stored and outcome.payload is not None and request.id:
+            ttl = self.ttl if state != states.FAILURE else self.ttl_failure
+            stored = StoredResult(request.id, state, outcome.payload, ttl)
+        return Completion(self._settlement(delivery, meaning.action, outcome), stored, publications)
+
+    def _settlement(self, delivery: Delivery, action: str, outcome: Outcome) -> Settlement:
+        if action == "reject":
+            if outcome.requeue:
+                return Settlement(delivery.tag, "release", counted=False)
+            return Settlement(delivery.tag, "reject", reason=outcome.reason)
+        if outcome.reason:
+            return Settlement(delivery.tag, "reject", reason=outcome.reason)
+        if outcome.state == states.FAILURE and not self.acks_on_failure and self.acks_late:
+            return Settlement(delivery.tag, "reject", reason=f"failed: {outcome.value!r}"[:500])
+        return Settlement(delivery.tag)
+
+    def fail(self, delivery: Delivery, exc: BaseException, *, reason: str = "") -> Completion:
+        """The completion of a run that ended from outside of the function.
+
+        Args:
+            delivery: what was to run.
+            exc: becomes the result.
+            reason: if given, the message goes to the dead letters with it.
+        """
+        request = self.request(delivery)
+        outcome = self.runner.settle_failure(request, exc)
+        outcome.reason = reason
+        return self.complete(delivery, request, outcome)
+
+    def revoke(self, delivery: Delivery, why: str) -> Completion:
+        """The completion of a message that is not to run."""
+        return self.fail(delivery, TaskRevokedError(why))
+
+    def timed_out(self, delivery: Delivery, seconds: float) -> Completion:
+        """The completion of a run that was ended at its hard limit."""
+        return self.fail(delivery, TimeLimitExceeded(seconds))
+
+    def request(self, delivery: Delivery) -> Request:
+        """The request of a delivery, even if its body can't be read."""
+        message = delivery.message
+        try:
+            args, kwargs, embed = self.load_body(message)
+        except CarawayError:
+            args, kwargs, embed = (), {}, {}
+        return Request(message.headers, args, kwargs, embed, delivery, self.hostname)
+
+    def _log_lost_follow_ups(self, request: Request) -> None:
+        import logging
+
+        logging.getLogger("caraway.task").exception(
+            "task %s[%s]: its callbacks can't be sent", self.name, request.id
+        )
+
+
+class TaskJob:
+    """One run.  See `caraway.interfaces.pool.Job`.
+
+    Attributes:
+        delivery: what is run.
+        started: `time.monotonic` at its begin, 0.0 before.
+        seconds: how long it took, 0.0 before its end.
+        interrupted: why an exception was sent into it, None if none was.
+        settled: acknowledged already (``acks_late=False``): its end settles nothing.
+    """
+
+    __slots__ = (
+        "delivery", "hard", "interrupted", "is_async", "plan", "seconds", "settled",
+        "slot", "soft", "started",
+    )  # fmt: skip
+
+    def __init__(self, delivery: Delivery, plan: TaskPlan) -> None:
+        self.delivery = delivery
+        self.plan = plan
+        self.is_async = plan.is_async
+        self.slot = 0
+        self.started = 0.0
+        self.seconds = 0.0
+        self.interrupted: str | None = None
+        self.settled = False
+        limits = delivery.message.headers.get("timelimit")
+        if limits:
+            self.hard, self.soft = _limits(limits, plan)
+        else:
+            self.hard = plan.hard
+            self.soft = plan.soft
+
+    def run(self) -> Completion:
+        """Run in this thread; the completion says what came of it."""
+        request = self._begin()
+        if not isinstance(request, Request):
+            return request
+        return self._end(request, self.plan.runner.run(request))
+
+    async def arun(self) -> Completion:
+        """Run on this loop; the completion says what came of it."""
+        request = self._begin()
+        if not isinstance(request, Request):
+            return request
+        return self._end(request, await self.plan.runner.arun(request))
+
+    def _begin(self) -> Request | Completion:
+        plan = self.plan
+        delivery = self.delivery
+        message = delivery.message
+        self.started = now = monotonic()
+        try:
+            args, kwargs, embed = plan.load_body(message)
+        except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
+            return Completion(
+                Settlement(
+                    delivery.tag, "reject", reason=f"undecodable body: {exc}"[:500], parked=True
+                )
+            )
+        plan.board.start(self.slot, now, self.hard, delivery.tag, message.headers["id"])
+        return Request(message.headers, args, kwargs, embed, delivery, plan.hostname)
+
+    def _end(self, request: Request, outcome: Outcome) -> Completion:
+        if outcome.state != states.SUCCESS:
+            if self.interrupted == "terminated" and outcome.state == states.FAILURE:
+                outcome = self.plan.runner.settle_failure(request, TaskRevokedError("terminated"))
+            log_outcome(self.plan, request, outcome)
+        completion = self.plan.complete(self.delivery, request, outcome)
+        self.seconds = monotonic() - self.started
+        return completion
+
+
+def _limits(limits: Any, plan: TaskPlan) -> tuple[float, float]:
+    try:
+        hard, soft = limits
+        return float(hard or plan.hard), float(soft or plan.soft)
+    except (TypeError, ValueError):
+        return plan.hard, plan.soft
+
+
+def log_outcome(plan: TaskPlan, request: Request, outcome: Outcome) -> None:
+    """Log what is not a success; successes are logged by the lane, where asked for."""
+    import logging
+
+    logger = logging.getLogger("caraway.task")
+    extra = {"task_id": request.id, "task_name": plan.name}
+    if outcome.state == states.FAILURE:
+        if plan.task.throws and isinstance(outcome.value, tuple(plan.task.throws)):
+            logger.info(
+                "Task %s[%s] raised expected: %r", plan.name, request.id, outcome.value, extra=extra
+            )
+        else:
+            logger.error(
+                "Task %s[%s] failed: %r\n%s",
+                plan.name, request.id, outcome.value, outcome.traceback or "", extra=extra,
+            )  # fmt: skip
+    elif outcome.state == states.RETRY:
+        retry = outcome.retry
+        when = retry.humanize() if retry is not None else ""
+        logger.info(
+            "Task %s[%s] retries %s: %r", plan.name, request.id, when, outcome.value, extra=extra
+        )
+    else:
+        logger.warning(
+            "Task %s[%s] %s: %s", plan.name, request.id, outcome.state.lower(),
+            outcome.reason or outcome.value, extra=extra,
+        )  # fmt: skip

@@ -1,0 +1,144 @@
+"""The keeper: the supervisor's thread that talks to the broker.
+
+It renews the leases of living lanes, buries dead ones, and condemns single runs.  A
+lane's own threads may starve behind a task that holds the GIL; this one is in another
+process, which runs no tasks.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from caraway.errors import CarawayError
+
+if TYPE_CHECKING:
+    from caraway.app import Caraway
+    from caraway.worker.board import Running
+    from caraway.worker.undertaker import Remains, Undertaker
+
+
+class Keeper(threading.Thread):
+    """See the module's text.
+
+    Args:
+        app: its transport is used from this thread.
+        undertaker: for dead lanes.
+        lease: seconds a renewal is good for.
+        on_lost: called with owner ids whose lease was lost.
+    """
+
+    def __init__(
+        self,
+        app: Caraway,
+        undertaker: Undertaker,
+        lease: float,
+        on_lost: Callable[[list[str]], None],
+    ) -> None:
+        super().__init__(name="caraway-keeper", daemon=True)
+        self._app = app
+        self._undertaker = undertaker
+        self._every = lease / 3
+        self._on_lost = on_lost
+        self._owners: set[str] = set()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._graves: deque[Remains] = deque()
+        self._bury_after = 0.0
+        self.broker_error = ""
+        """What the last renewal said, for the health page; empty when it went well."""
+        self.chores: list[Callable[[], Any]] = []
+        """Called about once a second, e.g. for autoscaling."""
+
+    def watch(self, owner: str) -> None:
+        """Renew this owner's lease from now on."""
+        self._owners.add(owner)
+
+    def unwatch(self, owner: str) -> None:
+        """Let this owner's lease lapse."""
+        self._owners.discard(owner)
+
+    def bury(self, remains: Remains) -> None:
+        """Settle what a dead lane left."""
+        self._work.put(lambda: self._graves.append(remains))
+
+    def condemn(self, owner: str, run: Running, seconds: float) -> None:
+        """Take one run from a living lane and fail it."""
+        self._work.put(lambda: self._undertaker.condemn(owner, run, seconds))
+
+    def finish(self, timeout: float) -> None:
+        """Do what is left to do, and end; after ``timeout`` seconds, give up."""
+        self._work.put(None)
+        self.join(timeout)
+        self._stopping.set()
+
+    def run(self) -> None:
+        due = monotonic() + self._every
+        while True:
+            wait = max(0.0, due - monotonic())
+            if self.chores:
+                wait = min(wait, 1.0)
+            if self._graves:
+                wait = max(0.0, min(wait, self._bury_after - monotonic()))
+            try:
+                work = self._work.get(timeout=wait)
+            except queue.Empty:
+                pass
+            else:
+                if work is None:
+                    while self._graves and not self._stopping.is_set():
+                        self._bury_some()
+                        self._stopping.wait(max(0.0, self._bury_after - monotonic()))
+                    return
+                self._do(work)
+            self._bury_some()
+            for chore in self.chores:
+                self._do(chore)
+            if monotonic() >= due:
+                due = monotonic() + (self._every if self._renew() else min(1.0, self._every))
+
+    def _bury_some(self) -> None:
+        # One that can't be buried now must not keep leases from being renewed.
+        while self._graves and monotonic() >= self._bury_after:
+            remains = self._graves[0]
+            try:
+                self._undertaker.bury(remains)
+            except Exception as exc:  # noqa: BLE001 - tried again, whatever it was
+                import logging
+
+                logging.getLogger("caraway.worker").warning(
+                    "a dead lane's tasks can't be settled yet: %s", exc
+                )
+                self._bury_after = monotonic() + 0.5
+                return
+            self._graves.popleft()
+
+    def _do(self, work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except Exception:  # the keeper must outlive whatever one chore runs into
+            import logging
+
+            logging.getLogger("caraway.worker").exception("keeper")
+
+    def _renew(self) -> bool:
+        owners = [*list(self._owners), self._undertaker.owner]
+        try:
+            lost = list(self._app.transport.renew(owners))
+        except CarawayError as exc:
+            self.broker_error = str(exc)
+            import logging
+
+            logging.getLogger("caraway.worker").warning("leases can't be renewed: %s", exc)
+            return False
+        self.broker_error = ""
+        lost = [owner for owner in lost if owner in self._owners]
+        if lost:
+            for owner in lost:
+                self._owners.discard(owner)
+            self._on_lost(lost)
+        return True

@@ -1,0 +1,433 @@
+"""A lane: one consumer, one executor, and the loop between them.
+
+One turn of the loop:
+
+1. commit what has ended since the last turn;
+2. fetch as much as will run within a few milliseconds;
+3. judge each delivery; what doesn't run becomes a completion at once;
+4. hand the rest to the executor.
+
+With an inline executor (prefork, solo) all four happen in the process's main thread: no
+hand-off between threads, so no fight for the GIL.  When a task there turns out to be
+long, the lane's attendant (`caraway.worker.attendant`) commits what had ended before it
+and gives back what had not begun.  With other executors, step 4 returns at once, and the
+loop is woken when something ended.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from caraway.errors import BackendStoreError, CarawayError, OperationalError, OwnerLost
+from caraway.message import Completion, Delivery, Owner, Queue, Settlement
+from caraway.worker.commit import Committer
+from caraway.worker.intake import Intake
+from caraway.worker.job import TaskJob
+from caraway.worker.pace import Pace
+
+if TYPE_CHECKING:
+    from caraway.app import Caraway
+    from caraway.interfaces import Consumer, Executor
+    from caraway.worker.board import LaneBoard
+
+IDLE_WAIT = 2.0
+"""Seconds a fetch waits; the loop ticks at least that often."""
+
+STOPPED, RECYCLE, LOST = 0, 75, 76
+"""Exit codes of a lane: told to stop; wants to be replaced; lost its lease."""
+
+
+class LaneConfig(Struct, frozen=True, kw_only=True):
+    """What a lane is told.
+
+    Attributes:
+        index: position on the board.
+        owner: under which it holds deliveries.
+        queues: what it consumes.
+        prefetch_limit: most messages of one fetch.
+        prefetch_seconds: seconds of work to fetch at the measured pace.
+        max_deliveries: poison limit; 0 is none.
+        max_tasks: recycle after that many; 0 is never.
+        max_memory: recycle at that many bytes of resident memory; 0 is never.
+        shutdown_timeout: seconds that running tasks get at a stop.
+        rate_share: this lane's share of the worker's rate limits.
+    """
+
+    index: int
+    owner: Owner
+    queues: tuple[Queue, ...]
+    prefetch_limit: int = 256
+    prefetch_seconds: float = 0.02
+    max_deliveries: int = 3
+    max_tasks: int = 0
+    max_memory: int = 0
+    shutdown_timeout: float = 25.0
+    rate_share: float = 1.0
+
+
+class Lane:
+    """Runs until told to stop; see the module's text.
+
+    Args:
+        app: finalized; its transport and backend are opened here, in this process.
+        executor: of the pool, not started.
+        config: see `LaneConfig`.
+        board: this lane's part of the shared memory.
+    """
+
+    def __init__(
+        self, app: Caraway, executor: Executor, config: LaneConfig, board: LaneBoard
+    ) -> None:
+        self.app = app
+        self.executor = executor
+        self.config = config
+        self.board = board
+        self.in_flight: dict[Any, TaskJob] = {}
+        self._inline = executor.inline
+        # The coroutines of an inline lane run beside its one thread: see `_want`.
+        self.pace = Pace(
+            1 if self._inline else executor.slots, config.prefetch_limit, config.prefetch_seconds
+        )
+        self.counts: dict[str, list[float]] = {}
+        """Per task name: runs, seconds.  Read by the attendant for the metrics."""
+        self.draining = False
+        self.exit_code = STOPPED
+        self.fenced = 0
+        self._done: deque[tuple[TaskJob | None, Completion]] = deque()
+        self._io = threading.Lock()
+        self._idle = threading.Event()
+        self._waiting = 0
+        self._hard_stop = False
+        self._deadline = 0.0
+        self._ended = 0
+        self._memory_checked = 0.0
+        self.consumer: Consumer
+        self.committer: Committer
+        self.intake: Intake
+
+    # -- life --------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect, register the owner, and make ready; raises what goes wrong."""
+        transport = self.app.transport
+        self.consumer = transport.consume(self.config.queues, self.config.owner)
+        backend = self.app.backend if self.app.backend_enabled else None
+        self.committer = Committer(transport, backend, self.consumer)
+        self.intake = Intake(self.app, self.board, self.config, self.consumer, backend)
+        self.executor.start()
+
+    def run(self) -> int:
+        """Turn until stopped; return the exit code."""
+        backoff = 0.0
+        while not self.draining:
+            try:
+                self._turn()
+                backoff = 0.0
+            except OwnerLost:
+                self._log().error("the lease was lost; starting over with a new owner")
+                self.exit_code = LOST
+                self._hard_stop = True
+                break
+            except OperationalError as exc:
+                backoff = min(max(backoff * 2, 0.05), 5.0)
+                self._log().warning("broker: %s; trying again in %.2f s", exc, backoff)
+                self._pause(backoff)
+        self._drain()
+        return self.exit_code
+
+    def stop(self, *, hard: bool = False, code: int = STOPPED) -> None:
+        """Ask the lane to stop; any thread or signal handler may call this.
+
+        Warm: what runs may end, up to the deadline.  Hard: what runs is given back.
+        """
+        if code and not self.draining:
+            self.exit_code = code
+        self.draining = True
+        if hard:
+            self._hard_stop = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Make a waiting turn go on."""
+        self._idle.set()
+        if self._waiting == 2:
+            self.consumer.wake()
+
+    # -- one turn ----------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self.commit()
+        want = self._want()
+        limit = self.config.max_tasks
+        if limit:
+            want = min(want, limit - self._ended - len(self.in_flight))
+            if self._ended >= limit:
+                self.stop(code=RECYCLE)
+                return
+        if self.config.max_memory and self._too_large():
+            self.stop(code=RECYCLE)
+            return
+        self.board.tick(monotonic(), 0.0)
+        if want <= 0:
+            self._pause(IDLE_WAIT)
+            return
+        self._waiting = 2
+        # Looked at after the flag is up: whoever reports from now on wakes the fetch.
+        wait = 0.0 if self._done or self.draining else IDLE_WAIT
+        try:
+            with self._io:
+                deliveries = self.consumer.fetch(want, wait)
+        finally:
+            self._waiting = 0
+        if deliveries:
+            self._take(deliveries)
+
+    def _want(self) -> int:
+        flying = len(self.in_flight)
+        if not self._inline:
+            return self.pace.want(flying)
+        want = self.pace.want(0)
+        if flying:
+            # Only coroutines are still in flight here.  Where there are some, there may
+            # be more: as many again, while there is room.
+            want = min(max(want, flying), self.executor.slots - 1 - flying)
+        return want
+
+    def _take(self, deliveries: Sequence[Delivery]) -> None:
+        board = self.board
+        board.fetched += len(deliveries)
+        try:
+            jobs, judged = self.intake.admit(deliveries)
+        except CarawayError:
+            # Fetched and not admitted: held by nobody, unless it is given back.
+            self._done.extend(
+                (None, Completion(Settlement(d.tag, "release", counted=False)))
+                for d in deliveries
+            )
+            raise
+        if judged:
+            self._done.extend((None, completion) for completion in judged)
+        if not jobs:
+            return
+        in_flight = self.in_flight
+        for job in jobs:
+            in_flight[job.delivery.tag] = job
+        now = monotonic()
+        board.tick(now, now)
+        if self.executor.inline:
+            self.executor.execute(jobs, self._report_inline)
+            board.end(0)
+        else:
+            self.executor.execute(jobs, self._report)
+
+    def _report_inline(self, job: Any, completion: Completion) -> None:
+        if job.is_async:
+            self._report(job, completion)
+            return
+        recorded = job.settled or self.board.record(completion)
+        self._done.append((job, completion))
+        if not recorded:
+            self.board.end(0)
+            self.commit()
+
+    def _report(self, job: Any, completion: Completion) -> None:
+        self.board.end(job.slot)
+        self._done.append((job, completion))
+        waiting = self._waiting
+        if waiting:
+            self._waiting = 0
+            if waiting == 2:
+                self.consumer.wake()
+            else:
+                self._idle.set()
+
+    def _pause(self, seconds: float) -> None:
+        self._idle.clear()
+        self._waiting = 1
+        if not self._done and not self._hard_stop and not (self.draining and seconds > 0.2):
+            self._idle.wait(seconds)
+        self._waiting = 0
+
+    # -- commit ------------------------------------------------------------------------
+
+    def commit(self, *, block: bool = True) -> bool:
+        """Commit what has ended; False if another thread is at it and ``block`` is off."""
+        if not self._done:
+            return True
+        if not self._io.acquire(blocking=block):
+            return False
+        try:
+            batch: list[tuple[TaskJob | None, Completion]] = []
+            pop = self._done.popleft
+            while self._done:
+                batch.append(pop())
+            if batch:
+                self._commit_batch(batch)
+        finally:
+            self._io.release()
+        return True
+
+    def _commit_batch(self, batch: list[tuple[TaskJob | None, Completion]]) -> None:
+        normal: list[Completion] = []
+        settled: list[Completion] = []
+        count, measured, seconds, size = 0, 0, 0.0, 0
+        in_flight, counts, inline = self.in_flight, self.counts, self._inline
+        for job, completion in batch:
+            if job is None:
+                normal.append(completion)
+                continue
+            delivery = job.delivery
+            (settled if job.settled else normal).append(completion)
+            in_flight.pop(delivery.tag, None)
+            count += 1
+            if not (inline and job.is_async):
+                measured += 1
+                seconds += job.seconds
+                size += len(delivery.message.body)
+            tally = counts.get(job.plan.name)
+            if tally is None:
+                counts[job.plan.name] = tally = [0, 0.0]
+            tally[0] += 1
+            tally[1] += job.seconds
+        self._persist(normal, settled)
+        self.board.forget()
+        self.board.done += count
+        self._ended += count
+        self.pace.observe(measured, seconds, size)
+
+    def _persist(self, normal: list[Completion], settled: list[Completion]) -> None:
+        """Apply, trying again while the store can't; nothing is given up but the wait
+        at a hard stop, after which the lease brings the messages back."""
+        backoff = 0.05
+        while True:
+            try:
+                if normal:
+                    lost = self.committer.apply(normal)
+                    if lost:
+                        self.fenced += len(lost)
+                        self._log().warning("%d late outcome(s) fenced off", len(lost))
+                    normal = []
+                if settled:
+                    self.committer.apply_settled(settled)
+                return
+            except CarawayError as exc:
+                if not _worth_waiting(exc):
+                    normal, settled = self._one_by_one(normal, settled)
+                    if not normal and not settled:
+                        return
+                if self._hard_stop:
+                    self._log().error("outcomes left to the lease at a hard stop: %s", exc)
+                    return
+                self._log().warning("commit: %s; trying again in %.2f s", exc, backoff)
+                self.board.tick(monotonic(), 0.0)
+                self._idle.clear()
+                self._idle.wait(backoff)
+                backoff = min(backoff * 2, 5.0)
+
+    def _one_by_one(
+        self, normal: list[Completion], settled: list[Completion]
+    ) -> tuple[list[Completion], list[Completion]]:
+        """One completion that can't be stored must not hold up the others: each alone,
+        and the bad one without what can't be stored."""
+        left: list[Completion] = []
+        for completion in normal:
+            try:
+                self.committer.apply([completion])
+            except CarawayError as exc:
+                if _worth_waiting(exc):
+                    left.append(completion)
+                    continue
+                self._log().error("an outcome can't be stored: %s", exc)
+                left.append(self._substitute(completion, exc))
+        left_settled: list[Completion] = []
+        for completion in settled:
+            try:
+                self.committer.apply_settled([completion])
+            except CarawayError as exc:
+                if _worth_waiting(exc):
+                    left_settled.append(completion)
+                else:
+                    self._log().error("an outcome can't be stored: %s", exc)
+        return left, left_settled
+
+    def _substitute(self, completion: Completion, exc: CarawayError) -> Completion:
+        tag = completion.settlement.tag
+        job = self.in_flight.get(tag)
+        error = BackendStoreError(f"the outcome can't be stored: {exc.args[0] if exc.args else exc}")
+        if job is not None and completion.result is not None:
+            self.in_flight.pop(tag, None)
+            return job.plan.fail(job.delivery, error)
+        return Completion(Settlement(tag, "reject", reason=f"{error.args[0]}"[:500]))
+
+    # -- giving back -------------------------------------------------------------------
+
+    def give_back(self, *, running: bool = False) -> int:
+        """Release what has not begun (and what runs, if told); return how many."""
+        jobs: list[Any] = list(self.executor.withdraw())
+        if running:
+            jobs += [job for job in list(self.in_flight.values()) if job not in jobs]
+        releases = [
+            (None, Completion(Settlement(job.delivery.tag, "release", counted=False)))
+            for job in jobs
+            if not job.settled
+        ]
+        for job in jobs:
+            self.in_flight.pop(job.delivery.tag, None)
+        self._done.extend(releases)
+        return len(jobs)
+
+    def _drain(self) -> None:
+        """Steps of a stop: give back what hasn't begun, let what runs end until the
+        deadline, give back the rest, close."""
+        self._deadline = monotonic() + self.config.shutdown_timeout
+        if self.exit_code != LOST:
+            self.give_back()
+        self._safely_commit()
+        while self.in_flight and not self._hard_stop and monotonic() < self._deadline:
+            self._pause(0.2)
+            self.board.tick(monotonic(), 0.0)
+            self._safely_commit()
+        clean = not self.in_flight
+        if not clean and self.exit_code != LOST:
+            self.give_back(running=True)
+        self._hard_stop = True
+        self._safely_commit()
+        try:
+            self.consumer.close()
+        except CarawayError as exc:
+            self._log().warning("closing the consumer: %s", exc)
+        if clean:
+            self.executor.stop(timeout=1.0)
+
+    def _safely_commit(self) -> None:
+        try:
+            self.commit()
+        except CarawayError as exc:
+            self._log().error("commit at stop: %s", exc)
+
+    def _too_large(self) -> bool:
+        now = monotonic()
+        if now - self._memory_checked < 1.0:
+            return False
+        self._memory_checked = now
+        from caraway.worker.memory import resident
+
+        return resident() > self.config.max_memory
+
+    def _log(self) -> Any:
+        import logging
+
+        return logging.getLogger("caraway.worker")
+
+
+def _worth_waiting(exc: CarawayError) -> bool:
+    """True if the same batch may pass later: the fault is the store's, not a message's."""
+    from caraway.errors import StoreFull, StoreReadOnly, TransportUnavailable
+
+    return isinstance(exc, (TransportUnavailable, StoreFull, StoreReadOnly))

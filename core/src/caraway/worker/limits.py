@@ -1,0 +1,46 @@
+"""Rate limits of one lane.
+
+A task's rate holds for a worker as a whole; each lane keeps its share of it.  A message
+that comes too early gets a place in time, is released to its queue until then, and runs
+when it comes back: nothing waits in a lane's memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+_MOST_RESERVED = 10_000
+
+
+class RateGate:
+    """Spaces the runs of one task evenly.
+
+    Args:
+        per_second: runs a second in this lane; greater than 0.
+    """
+
+    __slots__ = ("_interval", "_next", "_reserved")
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1.0 / per_second
+        self._next = 0.0
+        self._reserved: OrderedDict[str, float] = OrderedDict()
+
+    def delay(self, task_id: str, now: float) -> float:
+        """Seconds until this message may run, 0.0 for now.
+
+        Args:
+            task_id: a message that was given a place keeps it.
+            now: epoch seconds.
+        """
+        place = self._reserved.pop(task_id, None)
+        if place is None:
+            place = max(now, self._next)
+            self._next = place + self._interval
+        if place <= now + 0.001:
+            return 0.0
+        self._reserved[task_id] = place
+        if len(self._reserved) > _MOST_RESERVED:
+            # Forgetting a place costs its message a later one, nothing more.
+            self._reserved.popitem(last=False)
+        return place - now

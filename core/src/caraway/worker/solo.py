@@ -1,0 +1,276 @@
+"""The worker without a supervisor: one lane in the calling process.
+
+Something outside of this process must keep its lease while a task holds the GIL, and
+settle what it leaves should it be killed.  Where the platform can fork, that is a small
+guardian process; elsewhere a thread renews the lease, as well as it can.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from caraway.errors import CarawayError
+from caraway.interfaces import Capability
+from caraway.message import new_owner_id
+from caraway.worker.attendant import Attendant
+from caraway.worker.channel import Channel
+from caraway.worker.lane import LOST, RECYCLE, Lane, LaneConfig
+from caraway.worker.lane_main import open_lane
+from caraway.worker.lanes import LaneProcess
+
+if TYPE_CHECKING:
+    from caraway.app import Caraway
+    from caraway.interfaces import Executor, Pool
+    from caraway.worker.board import Board
+
+
+class SoloWorker:
+    """Runs one lane here.  Has the face of a `Supervisor`, for remote control.
+
+    Args:
+        app: finalized.
+        pool: makes a fresh executor should the lane start over.
+        executor: for the first lane.
+        board: of one lane.
+        template: the lane's configuration, without an owner id.
+    """
+
+    def __init__(
+        self, app: Caraway, pool: Pool, executor: Executor, board: Board, template: LaneConfig
+    ) -> None:
+        self.app = app
+        self.pool = pool
+        self.board = board
+        self.template = template
+        self.target = 1
+        self.totals: dict[str, list[float]] = {}
+        self.lanes: dict[int, LaneProcess] = {}
+        self.restarts = 0
+        self.fenced = 0
+        self.stopping = False
+        self.processes = False
+        self.on_ready: Callable[[], None] = lambda: None
+        self._executor = executor
+        self._lane: Lane | None = None
+        self._attendant: Attendant | None = None
+
+    def run(self) -> int:
+        """Run until stopped."""
+        # Memory brokers live in this process: nobody outside could keep their leases.
+        guarded = Capability.SHARED in self._capabilities()
+        guardian = _guardian(self, forked=guarded and hasattr(os, "fork"))
+        control = self._control()
+        code = LOST
+        try:
+            while code in (LOST, RECYCLE) and not self.stopping:
+                code = self._run_lane(guardian)
+                self._executor = self.pool.executor()
+        finally:
+            if control is not None:
+                control.end()
+            guardian.end()
+        return 0 if code in (LOST, RECYCLE) else code
+
+    def _run_lane(self, guardian: Any) -> int:
+        owner = msgspec.structs.replace(self.template.owner, id=new_owner_id(), pid=os.getpid())
+        config = msgspec.structs.replace(self.template, owner=owner)
+        board = self.board.lane(0)
+        board.clear()
+        lane = Lane(self.app, self._executor, config, board)
+        self._lane = lane
+        _handle_signals(self)
+        if self.stopping or not open_lane(lane, None):
+            return 1 if not self.stopping else 0
+        guardian.watch(owner.id)
+        self._attendant = attendant = Attendant(lane, None, enforce_hard=True)
+        attendant.start()
+        ours, theirs = Channel.pair()
+        theirs.close()
+        process = LaneProcess(0, owner.id, Channel(ours), board, monotonic())
+        process.pid, process.ready = os.getpid(), True
+        self.lanes[0] = process
+        self.on_ready()
+        try:
+            return lane.run()
+        finally:
+            attendant.end()
+            self.lanes.pop(0, None)
+            process.channel.close()
+            for name, (count, seconds) in lane.counts.items():
+                tally = self.totals.setdefault(name, [0, 0.0])
+                tally[0] += count
+                tally[1] += seconds
+
+    def _capabilities(self) -> frozenset[Capability]:
+        capabilities = self.app.transport.capabilities
+        self.app.close()
+        return capabilities
+
+    def _control(self) -> Any:
+        conf = self.app.conf
+        if not conf.worker_enable_remote_control:
+            return None
+        if Capability.BROADCAST not in self.app.transport.capabilities:
+            return None
+        from caraway.worker.control import ControlThread
+
+        control = ControlThread(self, self.template.owner.worker)  # type: ignore[arg-type]
+        control.start()
+        return control
+
+    # -- the face of a supervisor --------------------------------------------------------
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Do it now: everything here is safe from any thread."""
+        call()
+
+    def stop(self, *, hard: bool = False) -> None:
+        """Stop the lane: warm, or giving back what runs."""
+        self.stopping = True
+        if self._lane is not None:
+            self._lane.stop(hard=hard)
+
+    def tell_lanes(self, **message: Any) -> None:
+        """Have the lane's attendant obey."""
+        if self._attendant is not None:
+            self._attendant.obey(message)
+
+    def terminate(self, task_ids: set[str]) -> None:
+        """Raise `Terminated` in these tasks."""
+        self.tell_lanes(do="revoke", ids=sorted(task_ids), terminate=True)
+
+    def resize(self, target: int) -> int:
+        """A solo worker has one lane."""
+        del target
+        return 1
+
+
+def _handle_signals(worker: SoloWorker) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def on_stop(*_: Any) -> None:
+        worker.stop(hard=worker.stopping)
+
+    for name in ("SIGTERM", "SIGINT"):
+        signal.signal(getattr(signal, name), on_stop)
+    if hasattr(signal, "SIGQUIT"):
+        signal.signal(signal.SIGQUIT, lambda *_: worker.stop(hard=True))
+
+
+def _guardian(worker: SoloWorker, *, forked: bool) -> Any:
+    return _ForkedGuardian(worker) if forked else _ThreadGuardian(worker)
+
+
+class _ThreadGuardian(threading.Thread):
+    def __init__(self, worker: SoloWorker) -> None:
+        super().__init__(name="caraway-guardian", daemon=True)
+        self._app = worker.app
+        self._every = worker.template.owner.lease / 3
+        self._owner = ""
+        self._ended = threading.Event()
+        self.start()
+
+    def watch(self, owner: str) -> None:
+        self._owner = owner
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def run(self) -> None:
+        while not self._ended.wait(self._every):
+            if self._owner:
+                _renew(self._app, self._owner)
+
+
+class _ForkedGuardian:
+    """The parent's handle on the guardian process."""
+
+    def __init__(self, worker: SoloWorker) -> None:
+        ours, theirs = Channel.pair()
+        self._pid = os.fork()
+        if self._pid == 0:
+            ours.close()
+            try:
+                _guard(Channel(theirs), worker)
+            finally:
+                os._exit(0)
+        theirs.close()
+        self._channel = Channel(ours)
+
+    def watch(self, owner: str) -> None:
+        self._channel.send(watch=owner)
+
+    def end(self) -> None:
+        self._channel.send(end=True)
+        self._channel.close()
+        try:
+            os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            pass
+
+
+def _guard(channel: Channel, worker: SoloWorker) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    app = worker.app
+    app.forget_connections()
+    every = worker.template.owner.lease / 3
+    owner = ""
+    due = monotonic() + every
+    while True:
+        if select.select([channel], [], [], max(0.0, due - monotonic()))[0]:
+            for message in channel.receive():
+                if message.get("end"):
+                    return
+                owner = message.get("watch", owner)
+            if channel.closed:
+                break
+        if monotonic() >= due:
+            due = monotonic() + every
+            if owner:
+                _renew(app, owner)
+    if owner:
+        _bury(worker, owner)
+
+
+def _bury(worker: SoloWorker, owner: str) -> None:
+    """The worker was killed: settle what it left, as a supervisor would."""
+    from caraway.worker.undertaker import Remains, Undertaker
+
+    template = worker.template
+    board = worker.board.lane(0)
+    remains = Remains(owner, "killed", list(board.journal()), board.running(), {})
+
+    def heir() -> Any:
+        mine = msgspec.structs.replace(
+            template.owner, id=new_owner_id(), pid=os.getpid(), tasks=()
+        )
+        return worker.app.transport.consume((), mine)
+
+    try:
+        undertaker = Undertaker(
+            worker.app, heir, template.max_deliveries, template.owner.worker
+        )
+        undertaker.bury(remains)
+        undertaker.consumer.close()
+    except CarawayError:
+        # Nobody is left to tell: the lease brings the messages back.
+        return
+
+
+def _renew(app: Caraway, owner: str) -> None:
+    try:
+        app.transport.renew([owner])
+    except CarawayError as exc:
+        import logging
+
+        logging.getLogger("caraway.worker").warning("the lease can't be renewed: %s", exc)

@@ -1,0 +1,388 @@
+"""The supervisor: starts lanes, watches them, replaces them, stops them.
+
+Its loop never touches the broker: that is done by the keeper's thread (leases, dead
+lanes) and the control thread (remote commands), so that a broker that hangs can't keep a
+hard limit from being enforced.  All state of lanes is touched by the loop alone; other
+threads leave it messages (`Supervisor.post`).
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from caraway.interfaces import Capability
+from caraway.message import Owner, new_owner_id
+from caraway.worker.forkserver import ForkServer
+from caraway.worker.lane import LOST, RECYCLE, STOPPED, LaneConfig
+from caraway.worker.lane_main import LaneMain
+from caraway.worker.lanes import LaneProcess
+from caraway.worker.undertaker import Remains
+
+if TYPE_CHECKING:
+    from caraway.app import Caraway
+    from caraway.interfaces import Pool
+    from caraway.worker.board import Board
+    from caraway.worker.keeper import Keeper
+
+_TICK = 0.1
+"""Seconds between two looks at the boards: the precision of hard limits."""
+_KILL_GRACE = 3.0
+"""Seconds a lane has, beyond its own deadline, before it is killed."""
+
+
+class Supervisor:
+    """Runs a worker's lanes until told to stop.
+
+    Args:
+        app: finalized, with no connection open yet.
+        pool: says how many lanes, and makes executors.
+        board: with room for the lanes and their replacements.
+        template: configuration of every lane; index and owner are filled in.
+    """
+
+    def __init__(self, app: Caraway, pool: Pool, board: Board, template: LaneConfig) -> None:
+        self.app = app
+        self.pool = pool
+        self.board = board
+        self.template = template
+        self.lanes: dict[int, LaneProcess] = {}
+        self.target = pool.lanes
+        self.stopping = False
+        self.exit_code = 0
+        self.restarts = 0
+        self.totals: dict[str, list[float]] = {}
+        self.fenced = 0
+        self.on_ready: Callable[[], None] = lambda: None
+        self.processes = Capability.PROCESSES in pool.capabilities
+        self._hard = False
+        self._posts: deque[Callable[[], None]] = deque()
+        self._early_deaths = 0
+        self._not_before = 0.0
+        self._ready_told = False
+        self._selector = selectors.DefaultSelector()
+        self._server: ForkServer | None = None
+        self._wake_read, self._wake_write = os.pipe()
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)  # noqa: FBT003 - as the call is
+        self.keeper: Keeper
+
+    # -- life --------------------------------------------------------------------------
+
+    def fork(self) -> None:
+        """Start the fork server.  Before any thread and any connection of this process."""
+        self._server = ForkServer(LaneMain(self.app, self.pool, self.board))
+
+    def run(self, keeper: Keeper) -> int:
+        """Supervise until stopped; return the exit code of the worker."""
+        assert self._server is not None, "fork() comes first"
+        self.keeper = keeper
+        self._selector.register(self._server.channel, selectors.EVENT_READ, self._hear_server)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._hear_wake)
+        self._handle_signals()
+        while not (self.stopping and not self.lanes):
+            self._keep_number()
+            for key, _ in self._selector.select(_TICK):
+                key.data()
+            while self._posts:
+                self._posts.popleft()()
+            self._watch(time.monotonic())
+            if self._server.channel.closed and not self.stopping:
+                self._log().critical("the fork server died; the worker starts over")
+                self.exit_code = RECYCLE
+                self.stop(hard=False)
+        return self.exit_code
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have the loop do something; any thread or signal handler may call this."""
+        self._posts.append(call)
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:
+            pass
+
+    def stop(self, *, hard: bool = False) -> None:
+        """Stop all lanes: warm at first; hard gives back what runs as well."""
+        self.stopping = True
+        self._hard = self._hard or hard
+        for lane in self.lanes.values():
+            self._stop_lane(lane, hard=hard)
+
+    def resize(self, target: int) -> int:
+        """Aim at this many lanes (pool_grow, pool_shrink, autoscale); return the number."""
+        self.target = max(1, min(target, self.board.lanes // 2))
+        surplus = [lane for lane in self.lanes.values() if not lane.stopping][self.target :]
+        for lane in surplus:
+            self._stop_lane(lane)
+        return self.target
+
+    # -- lanes -------------------------------------------------------------------------
+
+    def _keep_number(self) -> None:
+        if self.stopping or time.monotonic() < self._not_before:
+            return
+        alive = sum(1 for lane in self.lanes.values() if not lane.stopping and not lane.dead)
+        while alive < self.target:
+            index = self._free_index()
+            if index is None or not self._start_lane(index):
+                return
+            alive += 1
+
+    def _free_index(self) -> int | None:
+        return next((i for i in range(self.board.lanes) if i not in self.lanes), None)
+
+    def _start_lane(self, index: int) -> bool:
+        assert self._server is not None
+        board = self.board.lane(index)
+        board.clear()
+        template = self.template
+        owner = msgspec.structs.replace(template.owner, id=new_owner_id())
+        config = msgspec.structs.replace(
+            template, index=index, owner=owner, rate_share=1.0 / max(1, self.target)
+        )
+        channel = self._server.start(config)
+        if channel is None:
+            return False
+        lane = LaneProcess(index, owner.id, channel, board, time.monotonic())
+        self.lanes[index] = lane
+        self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear_lane(lane))
+        return True
+
+    def _stop_lane(self, lane: LaneProcess, *, hard: bool = False, code: int = STOPPED) -> None:
+        now = time.monotonic()
+        if not lane.stopping:
+            lane.stopping = True
+            lane.kill_at = now + self.template.shutdown_timeout + _KILL_GRACE
+        if hard:
+            lane.kill_at = min(lane.kill_at, now + _KILL_GRACE)
+        lane.channel.send(do="stop", hard=hard, code=code)
+
+    def kill(self, lane: LaneProcess) -> None:
+        """SIGKILL a lane; its exit is then handled like any other death."""
+        if lane.pid and not lane.dead:
+            lane.killed = True
+            try:
+                os.kill(lane.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    # -- hearing -----------------------------------------------------------------------
+
+    def _hear_wake(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+
+    def _hear_lane(self, lane: LaneProcess) -> None:
+        for message in lane.channel.receive():
+            tell = message.get("tell")
+            if tell == "ready":
+                lane.ready = True
+                self._early_deaths = 0
+                self.keeper.watch(lane.owner)
+                if not self._ready_told and sum(p.ready for p in self.lanes.values()) >= min(
+                    self.target, len(self.lanes)
+                ):
+                    self._ready_told = True
+                    self.on_ready()
+            elif tell == "counts":
+                lane.counts = message["counts"]
+                lane.fenced = message["fenced"]
+        if lane.channel.closed:
+            self._selector.unregister(lane.channel)
+            lane.channel.close()
+
+    def _hear_server(self) -> None:
+        assert self._server is not None
+        channel = self._server.channel
+        for message in channel.receive():
+            tell, pid = message["tell"], message["pid"]
+            if tell == "started":
+                lane = self.lanes.get(message["index"])
+                if lane is not None and lane.owner == message["owner"]:
+                    lane.pid = pid
+                continue
+            lane = next((p for p in self.lanes.values() if p.pid == pid), None)
+            if lane is None:
+                continue
+            if tell == "stopped":
+                # A stopped process holds messages and does nothing: its lease may lapse.
+                lane.suspended = True
+                self.keeper.unwatch(lane.owner)
+            elif tell == "continued":
+                lane.suspended = False
+                self.keeper.watch(lane.owner)
+            elif tell == "exited":
+                self._exited(lane, message["code"])
+        if channel.closed:
+            self._selector.unregister(channel)
+
+    def _exited(self, lane: LaneProcess, code: int) -> None:
+        lane.dead = True
+        for message in () if lane.channel.closed else lane.channel.receive():
+            if message.get("tell") == "counts":
+                lane.counts, lane.fenced = message["counts"], message["fenced"]
+        if not lane.channel.closed:
+            self._selector.unregister(lane.channel)
+            lane.channel.close()
+        del self.lanes[lane.index]
+        for name, (count, seconds) in lane.counts.items():
+            tally = self.totals.setdefault(name, [0, 0.0])
+            tally[0] += count
+            tally[1] += seconds
+        self.fenced += lane.fenced
+        self.keeper.unwatch(lane.owner)
+        remains = Remains(
+            lane.owner,
+            _exit_text(code),
+            list(lane.board.journal()),
+            lane.board.running(),
+            lane.verdicts,
+        )
+        self.keeper.bury(remains)
+        if code == RECYCLE or (lane.stopping and code == STOPPED):
+            return
+        if not lane.stopping or lane.killed:
+            self.restarts += 1
+        if not lane.ready:
+            self._early_deaths += 1
+            if self._early_deaths > 2:
+                wait = min(0.1 * 2**self._early_deaths, 10.0)
+                self._not_before = time.monotonic() + wait
+                self._log().error(
+                    "a lane died before it was ready (%s), %d times in a row; next try in %.1f s",
+                    _exit_text(code), self._early_deaths, wait,
+                )  # fmt: skip
+        if code != LOST and not lane.stopping:
+            self._log().warning(
+                "lane %d (pid %d) died: %s; it is replaced", lane.index, lane.pid, _exit_text(code)
+            )
+
+    # -- watching ----------------------------------------------------------------------
+
+    def _watch(self, now: float) -> None:
+        stuck = float(self.app.conf.worker_stuck_timeout or 0.0)
+        for lane in list(self.lanes.values()):
+            if lane.dead or not lane.pid:
+                continue
+            if lane.kill_at and now >= lane.kill_at:
+                self._log().warning("lane %d didn't stop in time; it is killed", lane.index)
+                lane.kill_at = now + 1.0
+                self.kill(lane)
+                continue
+            running = lane.board.running()
+            for run in running:
+                if run.hard and now - run.started >= run.hard:
+                    self._enforce(lane, run, "time limit", run.hard)
+            if stuck and lane.ready and not running and not lane.suspended:
+                tick = lane.board.seen().tick
+                if tick and now - tick > stuck:
+                    self._log().error(
+                        "lane %d gave no sign of life for %.0f s; it is replaced",
+                        lane.index, now - tick,
+                    )  # fmt: skip
+                    self.kill(lane)
+
+    def _enforce(self, lane: LaneProcess, run: Any, why: str, seconds: float) -> None:
+        """End one run from outside: see `caraway.worker.undertaker`."""
+        key = (run.tag, run.started)
+        if key in lane.verdicts:
+            return
+        lane.verdicts[key] = (why, seconds)
+        self._log().error("task %s: %s of %.1f s passed; ended", run.task_id, why, seconds)
+        if self.processes:
+            self.kill(lane)
+            return
+        # The other tasks of this lane go on; it takes no new ones, and another lane does.
+        self.keeper.condemn(lane.owner, run, seconds)
+        self._stop_lane(lane, code=RECYCLE)
+
+    def terminate(self, task_ids: set[str]) -> None:
+        """End the runs of these tasks, wherever they run in this worker."""
+        for lane in list(self.lanes.values()):
+            if lane.dead:
+                continue
+            runs = [r for r in lane.board.running() if r.task_id in task_ids]
+            if not runs:
+                continue
+            if self.processes:
+                for run in runs:
+                    lane.verdicts[(run.tag, run.started)] = ("terminated", 0.0)
+                self.kill(lane)
+            else:
+                lane.channel.send(do="revoke", ids=sorted(task_ids), terminate=True)
+
+    def tell_lanes(self, **message: Any) -> None:
+        """Send a message to every lane."""
+        for lane in self.lanes.values():
+            if not lane.dead:
+                lane.channel.send(**message)
+
+    def lost(self, owners: list[str]) -> None:
+        """The keeper says that these owners lost their lease: their lanes start over."""
+        for lane in list(self.lanes.values()):
+            if lane.owner in owners and not lane.suspended:
+                self._stop_lane(lane, hard=True, code=LOST)
+
+    # -- signals -----------------------------------------------------------------------
+
+    def _handle_signals(self) -> None:
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGQUIT, lambda *_: self.post(lambda: self.stop(hard=True)))
+        signal.signal(signal.SIGHUP, lambda *_: self.post(self.recycle))
+
+    def _on_stop(self, *_: Any) -> None:
+        hard = self.stopping
+        self.post(lambda: self._announce_stop(hard=hard))
+
+    def _announce_stop(self, *, hard: bool) -> None:
+        from caraway import signals
+
+        if hard:
+            self._log().warning("hard stop: what runs is given back")
+        else:
+            self._log().warning(
+                "warm stop: running tasks get %.0f s; a second signal gives them back",
+                self.template.shutdown_timeout,
+            )
+            signals.worker_shutting_down.send(
+                sender=self.template.owner.worker, sig="SIGTERM", how="warm", exitcode=0
+            )
+        self.stop(hard=hard)
+
+    def recycle(self) -> None:
+        """Replace every lane, each after what it runs (SIGHUP)."""
+        for lane in list(self.lanes.values()):
+            if not lane.stopping:
+                self._stop_lane(lane, code=RECYCLE)
+
+    def _log(self) -> Any:
+        import logging
+
+        return logging.getLogger("caraway.worker")
+
+
+def _exit_text(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def owner_for(worker: str, lease: float, tasks: tuple[str, ...], host: str) -> Owner:
+    """An owner of this worker, with an id of its own."""
+    return Owner(
+        id=new_owner_id(), worker=worker, host=host, pid=os.getpid(), lease=lease, tasks=tasks
+    )
