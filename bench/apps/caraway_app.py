@@ -1,0 +1,85 @@
+"""Caraway with all its defaults: the embedded SQLite broker and backend."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+from bench import work
+from caraway import Caraway
+
+app = Caraway("bench")
+
+
+@app.task(name="bench.noop")
+def noop() -> None:
+    """Do nothing."""
+
+
+@app.task(name="bench.mark")
+def mark(label: str) -> None:
+    """Leave a mark."""
+    work.leave_mark(label)
+
+
+@app.task(name="bench.nap")
+def nap(edge: str) -> None:
+    """Wait."""
+    work.nap(edge)
+
+
+@app.task(name="bench.anap")
+async def anap(edge: str) -> None:
+    """Wait on the event loop."""
+    if edge:
+        work.leave_mark(edge)
+    await asyncio.sleep(work.NAP)
+
+
+@app.task(name="bench.burn")
+def burn(edge: str) -> None:
+    """Compute."""
+    work.burn(edge)
+
+
+class CarawaySide:
+    """See `bench.side.Side`."""
+
+    def publish(self) -> Any:
+        return noop.delay()
+
+    def publish_many(self, count: int) -> None:
+        noop.delay_many(() for _ in range(count))
+
+    def publish_mark(self, label: str) -> None:
+        mark.delay(label)
+
+    def publish_naps(self, edges: list[str], *, coroutine: bool) -> None:
+        (anap if coroutine else nap).delay_many((edge,) for edge in edges)
+
+    def publish_burns(self, edges: list[str]) -> None:
+        burn.delay_many((edge,) for edge in edges)
+
+    def wait(self, handle: Any, timeout: float) -> None:
+        handle.get(timeout=timeout)
+
+    def finished(self, expected: int) -> bool:
+        # the outcome is stored in the transaction that removes the message
+        del expected
+        return all(not (q.ready or q.held or q.delayed) for q in app.transport.stats())
+
+    def worker(self, *, processes: int, concurrency: int, pool: str) -> list[str]:
+        number = processes if pool == "prefork" else concurrency
+        return [
+            sys.executable, "-m", "caraway.cli", "-A", "bench.apps.caraway_app", "worker",
+            "-P", pool, "-c", str(number),
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        app.close()
+
+
+def make() -> CarawaySide:
+    """A side over an empty store."""
+    return CarawaySide()

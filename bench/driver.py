@@ -1,0 +1,250 @@
+"""Runs one workload on one task queue and prints what it measured as one line of JSON.
+
+Imported with the interpreter of that queue's own environment: standard library only.
+``python -m bench.driver caraway drain --count 50000 --directory DIR``
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import TYPE_CHECKING
+
+from bench.processes import Worker
+from bench.work import BURN, MARKS, NAP, read_marks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.side import Side
+
+MARKED = 20
+"""Marks spread over a drain."""
+
+
+class Driver:
+    """The workloads, over any `Side`."""
+
+    def __init__(self, side: Side, directory: Path, options: argparse.Namespace) -> None:
+        self.side = side
+        self.directory = directory
+        self.options = options
+        self.marks = Path(os.environ[MARKS])
+
+    # -- sending -----------------------------------------------------------------------
+
+    def single(self) -> dict[str, float]:
+        """Send one at a time from one thread; tasks a second."""
+        count = self.options.count
+        publish = self.side.publish
+        for _ in range(50):
+            publish()
+        begin = time.perf_counter()
+        for _ in range(count):
+            publish()
+        return {"rate": count / (time.perf_counter() - begin)}
+
+    def threads(self) -> dict[str, float]:
+        """Send one at a time from each of 8 threads; tasks a second of all together."""
+        count, publish = self.options.count // 8, self.side.publish
+        publish()
+        gate = Barrier(9)
+
+        def send() -> None:
+            gate.wait()
+            for _ in range(count):
+                publish()
+            gate.wait()
+
+        workers = [Thread(target=send, daemon=True) for _ in range(8)]
+        for thread in workers:
+            thread.start()
+        gate.wait()
+        begin = time.perf_counter()
+        gate.wait()
+        return {"rate": 8 * count / (time.perf_counter() - begin)}
+
+    def bulk(self) -> dict[str, float]:
+        """Send many with one call; tasks a second."""
+        count = self.options.count
+        self.side.publish_many(100)
+        begin = time.perf_counter()
+        self.side.publish_many(count)
+        return {"rate": count / (time.perf_counter() - begin)}
+
+    # -- running -----------------------------------------------------------------------
+
+    def drain(self) -> dict[str, float]:
+        """Run a full queue empty; tasks a second from the first task to the last result."""
+        count, side = self.options.count, self.side
+        part = count // MARKED
+        side.publish_mark("0")
+        for number in range(MARKED):
+            side.publish_many(part)
+            side.publish_mark(str(number + 1))
+        total = part * MARKED + MARKED + 1
+        worker = self.start()
+        try:
+            self.await_marks(worker, MARKED + 1)
+            end = self.await_finished(worker, total)
+            memory = worker.memory()
+        finally:
+            stopping = worker.stop()
+        times = sorted(mark[1] for mark in read_marks(self.marks))
+        steady = (MARKED - 4) * (part + 1) / (times[-3] - times[2])
+        return {
+            "rate": (total - 1) / (end - times[0]),
+            "steady": steady,
+            "first": times[0] - worker.started,
+            "stop": stopping,
+            **memory,
+        }
+
+    def nap(self) -> dict[str, float]:
+        """Many waiting tasks at once; the share of the ideal that is reached."""
+        count = self.options.count
+        coroutine = self.options.pool == "asyncio"
+        edges = ["first"] * 50 + [""] * (count - 50)
+        self.side.publish_naps(edges, coroutine=coroutine)
+        ideal = count * NAP / (self.options.concurrency * self.options.processes)
+        return self.timed(count, ideal)
+
+    def burn(self) -> dict[str, float]:
+        """Many computing tasks; the share of the ideal that is reached."""
+        count = self.options.count
+        self.side.publish_burns(["first"] * 50 + [""] * (count - 50))
+        return self.timed(count, count * BURN / self.options.processes)
+
+    def timed(self, count: int, ideal: float) -> dict[str, float]:
+        worker = self.start()
+        try:
+            self.await_marks(worker, 1)
+            end = self.await_finished(worker, count)
+        finally:
+            worker.stop()
+        took = end - min(mark[1] for mark in read_marks(self.marks))
+        return {"share": ideal / took, "seconds": took, "ideal": ideal}
+
+    def roundtrip(self) -> dict[str, float]:
+        """From sending to having the result, on an idle worker; seconds."""
+        worker = self.start()
+        try:
+            self.side.wait(self.side.publish(), 30)
+            for _ in range(20):
+                self.side.wait(self.side.publish(), 30)
+            times = []
+            for _ in range(self.options.count):
+                time.sleep(0.003)  # so that the worker is asleep again
+                begin = time.perf_counter()
+                self.side.wait(self.side.publish(), 30)
+                times.append(time.perf_counter() - begin)
+        finally:
+            worker.stop()
+        times.sort()
+        return {
+            "p50": times[len(times) // 2],
+            "p99": times[int(len(times) * 0.99)],
+            "max": times[-1],
+        }
+
+    # -- size --------------------------------------------------------------------------
+
+    def idle(self) -> dict[str, float]:
+        """Processor time, wake-ups and memory of a worker with nothing to do."""
+        worker = self.start()
+        try:
+            self.side.wait(self.side.publish(), 30)
+            time.sleep(2.0)
+            cpu, woken, begin = worker.cpu_seconds(), worker.wakeups(), time.monotonic()
+            time.sleep(self.options.seconds)
+            took = time.monotonic() - begin
+            share = (worker.cpu_seconds() - cpu) / took
+            wakeups = (worker.wakeups() - woken) / took
+            memory = worker.memory()
+        finally:
+            stopping = worker.stop()
+        return {"cpu": share, "wakeups": wakeups, "stop": stopping, **memory}
+
+    def startup(self) -> dict[str, float]:
+        """From starting the worker's process to its first task, in seconds."""
+        self.side.publish_mark("0")
+        worker = self.start()
+        try:
+            self.await_marks(worker, 1)
+            end = self.await_finished(worker, 1)
+        finally:
+            stopping = worker.stop()
+        first = read_marks(self.marks)[0][1]
+        return {"first": first - worker.started, "stored": end - worker.started, "stop": stopping}
+
+    # -- parts -------------------------------------------------------------------------
+
+    def start(self) -> Worker:
+        command = self.side.worker(
+            processes=self.options.processes,
+            concurrency=self.options.concurrency,
+            pool=self.options.pool,
+        )
+        return Worker(command, cwd=self.directory, log=self.directory / "worker.log")
+
+    def await_marks(self, worker: Worker, count: int) -> None:
+        deadline = time.monotonic() + self.options.limit
+        while len(read_marks(self.marks)) < count:
+            self.pause(worker, deadline)
+
+    def await_finished(self, worker: Worker, count: int) -> float:
+        deadline = time.monotonic() + self.options.limit
+        while True:
+            now = time.monotonic()
+            if self.side.finished(count):
+                return now
+            self.pause(worker, deadline)
+
+    def pause(self, worker: Worker, deadline: float) -> None:
+        worker.check()
+        if time.monotonic() > deadline:
+            raise TimeoutError("the tasks did not end in time")
+        time.sleep(0.004)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("side", help="module of bench.apps, without _app")
+    parser.add_argument("workload")
+    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--concurrency", type=int, default=1)
+    parser.add_argument("--pool", default="prefork")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of the idle watch")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds until giving up")
+    options = parser.parse_args()
+    os.environ[MARKS] = str(options.directory / "marks")
+    os.environ["BENCH_DIRECTORY"] = str(options.directory)
+    os.chdir(options.directory)
+    module = importlib.import_module(f"bench.apps.{options.side}_app")
+    side: Side = module.make()
+    driver = Driver(side, options.directory, options)
+    run: Callable[[], dict[str, float]] = getattr(driver, options.workload)
+    try:
+        figures = run()
+    except NotImplementedError as exc:
+        figures, note = {}, str(exc) or "not offered"
+    else:
+        note = ""
+    finally:
+        side.close()
+    sys.stdout.write(json.dumps({"figures": figures, "note": note}) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # some clients leave threads behind that wait for ever
+
+
+if __name__ == "__main__":
+    main()

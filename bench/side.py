@@ -1,0 +1,45 @@
+"""What the driver needs of a task queue: the shape of ``bench.apps.*``."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Side(Protocol):
+    """One task queue, set up over one empty store."""
+
+    def publish(self) -> Any:
+        """Send one no-op; return a handle for `wait`."""
+
+    def publish_many(self, count: int) -> None:
+        """Send so many no-ops, the fastest way the documentation names."""
+
+    def publish_mark(self, label: str) -> None:
+        """Send a task that leaves a mark."""
+
+    def publish_naps(self, edges: list[str], *, coroutine: bool) -> None:
+        """Send one waiting task per item, as ``async def`` if asked."""
+
+    def publish_burns(self, edges: list[str]) -> None:
+        """Send one computing task per item."""
+
+    def wait(self, handle: Any, timeout: float) -> None:
+        """Wait for the result as the documentation says; raise if none comes."""
+
+    def finished(self, expected: int) -> bool:
+        """Whether so many tasks have ended with their results stored."""
+
+    def worker(self, *, processes: int, concurrency: int, pool: str) -> list[str]:
+        """The command line of a worker.
+
+        Args:
+            processes: how many run tasks.
+            concurrency: threads or coroutines in each; 1 for ``prefork``.
+            pool: ``prefork``, ``threads`` or ``asyncio``.
+
+        Raises:
+            NotImplementedError: this queue has no such pool.
+        """
+
+    def close(self) -> None:
+        """Free what is held."""
