@@ -21,14 +21,7 @@ def resident(pid: int | None = None) -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         pass
-    if sys.platform == "win32":
-        return _windows(pid)
-    if pid is None or pid == os.getpid():
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return _ask_ps(pid)
+    return _ask_system(pid)
 
 
 def proportional(pid: int | None = None) -> int:
@@ -47,52 +40,58 @@ def proportional(pid: int | None = None) -> int:
     return resident(pid)
 
 
-def _ask_ps(pid: int) -> int:
-    import subprocess
+if sys.platform == "win32":
 
-    try:
-        answer = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(int(pid))],  # noqa: S607 - its place differs
-            capture_output=True,
-            timeout=5.0,
-            check=False,
+    def _ask_system(pid: int | None) -> int:
+        import ctypes
+        from ctypes import wintypes
+
+        # PROCESS_MEMORY_COUNTERS of psapi.h: two 32-bit fields, then sizes; WorkingSetSize
+        # is the second of the sizes.
+        class Counters(ctypes.Structure):
+            _fields_ = (
+                ("cb", wintypes.DWORD),
+                ("PageFaultCount", wintypes.DWORD),
+                ("sizes", ctypes.c_size_t * 8),
+            )
+
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel.OpenProcess.restype = wintypes.HANDLE
+        kernel.K32GetProcessMemoryInfo.argtypes = (
+            wintypes.HANDLE,
+            ctypes.POINTER(Counters),
+            wintypes.DWORD,
         )
-        return int(answer.stdout.strip() or 0) * 1024
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return 0
+        kernel.CloseHandle.argtypes = (wintypes.HANDLE,)
+        limited_query = 0x1000
+        handle = kernel.OpenProcess(limited_query, False, pid or os.getpid())  # noqa: FBT003 - C
+        if not handle:
+            return 0
+        try:
+            counters = Counters(cb=ctypes.sizeof(Counters))
+            if kernel.K32GetProcessMemoryInfo(handle, ctypes.byref(counters), counters.cb):
+                return int(counters.sizes[1])
+            return 0
+        finally:
+            kernel.CloseHandle(handle)
 
+else:
 
-def _windows(pid: int | None) -> int:
-    if sys.platform != "win32":
-        return 0
-    import ctypes
-    from ctypes import wintypes
+    def _ask_system(pid: int | None) -> int:
+        if pid is None or pid == os.getpid():
+            import resource
 
-    # PROCESS_MEMORY_COUNTERS of psapi.h: two 32-bit fields, then sizes; WorkingSetSize is
-    # the second of the sizes.
-    class Counters(ctypes.Structure):
-        _fields_ = (
-            ("cb", wintypes.DWORD),
-            ("PageFaultCount", wintypes.DWORD),
-            ("sizes", ctypes.c_size_t * 8),
-        )
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return peak if sys.platform == "darwin" else peak * 1024
+        import subprocess
 
-    kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-    kernel.OpenProcess.restype = wintypes.HANDLE
-    kernel.K32GetProcessMemoryInfo.argtypes = (
-        wintypes.HANDLE,
-        ctypes.POINTER(Counters),
-        wintypes.DWORD,
-    )
-    kernel.CloseHandle.argtypes = (wintypes.HANDLE,)
-    limited_query = 0x1000
-    handle = kernel.OpenProcess(limited_query, False, pid or os.getpid())  # noqa: FBT003 - C
-    if not handle:
-        return 0
-    try:
-        counters = Counters(cb=ctypes.sizeof(Counters))
-        if kernel.K32GetProcessMemoryInfo(handle, ctypes.byref(counters), counters.cb):
-            return int(counters.sizes[1])
-        return 0
-    finally:
-        kernel.CloseHandle(handle)
+        try:
+            answer = subprocess.run(  # noqa: S603 - a number, and no shell
+                ["ps", "-o", "rss=", "-p", str(int(pid))],  # noqa: S607 - its place differs
+                capture_output=True,
+                timeout=5.0,
+                check=False,
+            )
+            return int(answer.stdout.strip() or 0) * 1024
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return 0
