@@ -1,0 +1,59 @@
+"""The suite of transports.
+
+A plugin's whole conformance test::
+
+    from caraway.testing.conformance import TransportSuite
+
+
+    class TestShelfTransport(TransportSuite):
+        factory = "caraway_shelf.transport:ShelfTransport"
+        backend_factory = "caraway_shelf.backend:ShelfBackend"  # for ATOMIC_COMMIT
+
+        def url(self, tmp_path):
+            return f"shelf://{tmp_path}/store"
+
+Each sentence of `caraway.interfaces.transport` has a test here.
+"""
+
+from __future__ import annotations
+
+from caraway.testing.conformance.transport_base import (
+    FetchTests,
+    LifecycleTests,
+    PublishTests,
+    QueueTests,
+    SettleTests,
+)
+from caraway.testing.conformance.transport_extensions import (
+    BroadcastTests,
+    DeadLetterTests,
+    DelayTests,
+    ExpiryTests,
+    InspectTests,
+    PriorityTests,
+    RevokeTests,
+)
+from caraway.testing.conformance.transport_faults import ConnectionTests, KillTests
+from caraway.testing.conformance.transport_leases import AdoptTests, CommitTests, LeaseTests
+
+
+class TransportSuite(
+    PublishTests,
+    FetchTests,
+    SettleTests,
+    QueueTests,
+    LifecycleTests,
+    DelayTests,
+    PriorityTests,
+    ExpiryTests,
+    RevokeTests,
+    DeadLetterTests,
+    InspectTests,
+    BroadcastTests,
+    LeaseTests,
+    AdoptTests,
+    CommitTests,
+    KillTests,
+    ConnectionTests,
+):
+    """All duties and extensions of a transport."""

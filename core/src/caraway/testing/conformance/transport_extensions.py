@@ -1,0 +1,508 @@
+"""What a transport may be able to do beyond its base duties: a group of tests for each."""
+
+from __future__ import annotations
+
+import time
+
+from caraway.interfaces.context import Capability
+from caraway.message import DeadLetter, Queue, Settlement, new_owner_id
+from caraway.testing.conformance.suite import needs
+from caraway.testing.conformance.transport_case import TransportCase, ack, bodies
+
+
+class DelayTests(TransportCase):
+    """`Capability.DELAY`."""
+
+    @needs(Capability.DELAY)
+    def test_a_message_is_not_delivered_before_it_is_due(self) -> None:
+        due = self.now() + 2 * self.unit
+        self.publish("later", due=due)
+        consumer = self.consumer()
+        self.nothing(consumer)
+        self.pass_time(1)
+        self.nothing(consumer)
+        self.pass_time(1.1)
+        (delivery,) = self.take(consumer, 1)
+        assert delivery.message.body == b"later"
+        assert abs(delivery.due - due) < 0.01
+        assert delivery.attempt == 1
+
+    @needs(Capability.DELAY)
+    def test_what_is_due_in_the_past_is_delivered_at_once(self) -> None:
+        self.publish("past", due=self.now() - self.unit)
+        assert bodies(self.consumer().fetch(1, 0.2)) == [b"past"]
+
+    @needs(Capability.DELAY)
+    def test_a_waiting_fetch_is_given_what_becomes_due(self) -> None:
+        self.use_real_time()
+        consumer = self.consumer(transport=self.open())
+        fetching = self.spawn(self.take, consumer, 1)
+        time.sleep(0.05)
+        due = time.time() + self.tick
+        self.publish("soon", due=due)
+        assert bodies(fetching.result(self.patience)) == [b"soon"]
+        assert time.time() >= due - 0.005
+
+    @needs(Capability.DELAY)
+    def test_delayed_messages_do_not_hold_up_ready_ones(self) -> None:
+        self.publish(*range(100), due=self.now() + 100 * self.unit)
+        self.publish("ready")
+        consumer = self.consumer()
+        assert bodies(consumer.fetch(10, 0.2)) == [b"ready"]
+        stats = self.depth()
+        assert (stats.ready, stats.delayed, stats.held) == (0, 100, 1)
+
+    @needs(Capability.DELAY)
+    def test_messages_become_due_one_by_one(self) -> None:
+        now = self.now()
+        for index in (3, 1, 2):
+            self.publish(index, due=now + index * self.unit)
+        consumer = self.consumer()
+        for index in (1, 2, 3):
+            self.pass_time(1.02)
+            assert bodies(self.take(consumer, 1)) == [b"%d" % index]
+            self.nothing(consumer)
+
+    @needs(Capability.DELAY)
+    def test_a_release_may_delay(self) -> None:
+        self.publish(1)
+        consumer = self.consumer()
+        (delivery,) = self.take(consumer, 1)
+        assert not consumer.settle([Settlement(delivery.tag, "release", delay=2 * self.unit)])
+        self.nothing(consumer)
+        self.nothing(self.consumer())
+        assert self.depth().delayed == 1
+        self.pass_time(2.1)
+        (again,) = self.take(consumer, 1)
+        assert again.attempt == 2
+
+    @needs(Capability.DELAY)
+    def test_a_delayed_release_outlives_its_owner(self) -> None:
+        self.publish(1)
+        consumer = self.consumer()
+        (delivery,) = self.take(consumer, 1)
+        consumer.settle([Settlement(delivery.tag, "release", delay=self.unit, counted=False)])
+        consumer.close()
+        self.nothing(self.consumer())
+        self.pass_time(1.1)
+        (again,) = self.take(self.consumer(), 1)
+        assert again.attempt == 1
+
+    @needs(Capability.DELAY)
+    def test_purge_drops_delayed_messages_too(self) -> None:
+        self.publish(1, 2, due=self.now() + 100 * self.unit)
+        self.publish(3)
+        assert self.transport.purge(self.name()) == 3
+
+    @needs(Capability.DELAY)
+    def test_delete_removes_delayed_messages_too(self) -> None:
+        self.publish(1, 2, due=self.now() + 100 * self.unit)
+        assert self.transport.delete(self.name()) == 2
+
+    @needs(Capability.DELAY)
+    def test_delayed_messages_outlive_their_connection(self) -> None:
+        transport = self.open()
+        transport.publish([self.publication(1, due=self.now() + self.unit)])
+        transport.close()
+        consumer = self.consumer(transport=self.open())
+        self.nothing(consumer)
+        self.pass_time(1.1)
+        assert bodies(self.take(consumer, 1)) == [b"1"]
+
+
+class PriorityTests(TransportCase):
+    """`Capability.PRIORITY`."""
+
+    @needs(Capability.PRIORITY)
+    def test_nine_is_served_before_zero(self) -> None:
+        for priority in (0, 5, 9, 3, 7, 1):
+            self.publish(priority, priority=priority)
+        taken = self.take(self.consumer(), 6)
+        assert bodies(taken) == [b"9", b"7", b"5", b"3", b"1", b"0"]
+        assert [delivery.priority for delivery in taken] == [9, 7, 5, 3, 1, 0]
+
+    @needs(Capability.PRIORITY)
+    def test_messages_of_one_priority_keep_their_order(self) -> None:
+        for index in range(20):
+            self.publish(f"low{index}", priority=1)
+            self.publish(f"high{index}", priority=8)
+        expected = [f"high{i}" for i in range(20)] + [f"low{i}" for i in range(20)]
+        assert bodies(self.take(self.consumer(), 40)) == [body.encode() for body in expected]
+
+    @needs(Capability.PRIORITY)
+    def test_a_released_message_keeps_its_priority(self) -> None:
+        self.publish("low", priority=0)
+        self.publish("high", priority=9)
+        consumer = self.consumer()
+        (high,) = self.take(consumer, 1)
+        consumer.settle([Settlement(high.tag, "release")])
+        assert bodies(self.take(consumer, 2)) == [b"high", b"low"]
+
+    @needs(Capability.PRIORITY, Capability.DELAY)
+    def test_a_delayed_message_keeps_its_priority(self) -> None:
+        self.publish("high", priority=9, due=self.now() + self.unit)
+        self.publish("low", priority=0)
+        self.pass_time(1.1)
+        assert bodies(self.take(self.consumer(), 2)) == [b"high", b"low"]
+
+
+class ExpiryTests(TransportCase):
+    """`Capability.EXPIRY`."""
+
+    @needs(Capability.EXPIRY)
+    def test_expires_is_carried_to_the_delivery(self) -> None:
+        expires = self.now() + 50 * self.unit
+        self.publish("until", expires=expires)
+        self.publish("forever")
+        until, forever = self.take(self.consumer(), 2)
+        assert abs(until.expires - expires) < 0.01
+        assert forever.expires == 0.0
+
+    @needs(Capability.EXPIRY)
+    def test_expires_outlives_a_release(self) -> None:
+        expires = self.now() + 50 * self.unit
+        self.publish("until", expires=expires)
+        consumer = self.consumer()
+        (delivery,) = self.take(consumer, 1)
+        consumer.settle([Settlement(delivery.tag, "release")])
+        (again,) = self.take(consumer, 1)
+        assert abs(again.expires - expires) < 0.01
+
+
+class RevokeTests(TransportCase):
+    """`Capability.REVOKE`."""
+
+    @needs(Capability.REVOKE)
+    def test_revoked_tasks_are_remembered(self) -> None:
+        mine = [self.task_id(index) for index in range(50)]
+        self.transport.revoke(mine[:30])
+        self.transport.revoke(mine[:1])
+        assert self.open().revoked(mine) == set(mine[:30])
+
+    @needs(Capability.REVOKE)
+    def test_a_revoked_task_is_marked_at_the_fetch(self) -> None:
+        self.publish("before", "other")
+        self.open().revoke([self.task_id("before"), self.task_id("after")])
+        self.publish("after")
+        taken = self.take(self.consumer(), 3)
+        marked = {delivery.message.body: delivery.revoked for delivery in taken}
+        assert marked == {b"before": True, b"other": False, b"after": True}
+
+    @needs(Capability.REVOKE)
+    def test_a_revocation_ends_with_its_time(self) -> None:
+        self.transport.revoke([self.task_id("x")], ttl=self.unit)
+        assert self.transport.revoked([self.task_id("x")]) == {self.task_id("x")}
+        self.pass_time(1.2)
+        assert self.transport.revoked([self.task_id("x")]) == set()
+        self.publish("x")
+        (delivery,) = self.take(self.consumer(), 1)
+        assert not delivery.revoked
+
+
+class DeadLetterTests(TransportCase):
+    """`Capability.DEAD_LETTERS`."""
+
+    def bury(self, *names: str, queue: str = "", parked: bool = False) -> list[DeadLetter]:
+        """Reject messages of these bodies; their letters."""
+        chosen = queue or self.name()
+        self.publish(*names, queue=chosen)
+        consumer = self.consumer(chosen)
+        for name in names:
+            (delivery,) = self.take(consumer, 1)
+            settlement = Settlement(delivery.tag, "reject", reason=f"no {name}", parked=parked)
+            assert not consumer.settle([settlement])
+        consumer.close()
+        return list(self.transport.dead(chosen))
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_a_rejected_message_is_kept_whole_with_its_reason(self) -> None:
+        before = self.now()
+        (letter,) = self.bury("bad")
+        publication = self.publication("bad")
+        assert letter.message.body == b"bad"
+        assert letter.message.headers == publication.message.headers
+        assert letter.message.content_type == "application/json"
+        assert (letter.queue, letter.reason, letter.kind) == (self.name(), "no bad", "dead")
+        assert letter.attempt == 1
+        assert before - 1 <= letter.at <= self.now() + 1
+        assert list(self.open().dead_get([letter.id])) == [letter]
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_parked_messages_are_told_from_dead_ones(self) -> None:
+        self.bury("failed")
+        letters = self.bury("unknown", parked=True)
+        assert [letter.kind for letter in letters] == ["dead", "parked"]
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_dead_letters_are_listed_oldest_first_page_by_page(self) -> None:
+        letters = self.bury(*"abcdefg")
+        assert bodies(letters) == [b"a", b"b", b"c", b"d", b"e", b"f", b"g"]
+        first = self.transport.dead(self.name(), limit=3)
+        assert bodies(first) == [b"a", b"b", b"c"]
+        # The page goes on even where its last letter is gone meanwhile.
+        self.transport.dead_drop([first[-1].id])
+        second = self.transport.dead(self.name(), limit=3, after=first[-1].id)
+        assert bodies(second) == [b"d", b"e", b"f"]
+        assert bodies(self.transport.dead(self.name(), after=second[-1].id)) == [b"g"]
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_dead_letters_are_listed_by_queue(self) -> None:
+        self.bury("a", queue=self.name("a"))
+        self.bury("b", queue=self.name("b"))
+        assert bodies(self.transport.dead(self.name("b"))) == [b"b"]
+        ids = [letter.id for letter in self.transport.dead(limit=10_000)]
+        assert len(set(ids)) == len(ids) >= 2
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_a_replayed_letter_goes_to_the_tail_with_no_attempts(self) -> None:
+        self.publish("again")
+        consumer = self.consumer()
+        for _ in range(3):
+            (delivery,) = self.take(consumer, 1)
+            consumer.settle([Settlement(delivery.tag, "release")])
+        (delivery,) = self.take(consumer, 1)
+        consumer.settle([Settlement(delivery.tag, "reject", reason="poison")])
+        (letter,) = self.transport.dead(self.name())
+        assert letter.attempt == 4
+        self.publish("younger")
+        assert self.transport.dead_replay([letter.id]) == 1
+        younger, again = self.take(consumer, 2)
+        assert bodies([younger, again]) == [b"younger", b"again"]
+        assert again.attempt == 1
+        assert not self.transport.dead(self.name())
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_a_waiting_fetch_is_given_what_is_replayed(self) -> None:
+        self.use_real_time()
+        (letter,) = self.bury("again")
+        fetching = self.spawn(self.take, self.consumer(), 1)
+        time.sleep(0.05)
+        self.transport.dead_replay([letter.id])
+        assert bodies(fetching.result(self.patience)) == [b"again"]
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_a_letter_is_replayed_by_one_of_many(self) -> None:
+        letters = self.bury(*"abcdef")
+        ids = [letter.id for letter in letters]
+        transports = [self.open() for _ in range(4)]
+        replayed = self.at_once(lambda index: transports[index].dead_replay(ids), 4)
+        assert sum(replayed) == 6
+        assert len(self.drain(self.consumer(), 7)) == 6
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_a_dropped_letter_is_gone(self) -> None:
+        one, two = self.bury("one", "two")
+        assert self.transport.dead_drop([one.id]) == 1
+        assert self.transport.dead_drop([one.id]) == 0
+        assert bodies(self.transport.dead(self.name())) == [b"two"]
+        assert list(self.transport.dead_get([one.id])) == []
+        assert self.transport.dead_drop([two.id]) == 1
+        self.nothing(self.consumer())
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_unknown_letters_are_no_error(self) -> None:
+        for ids in ([new_owner_id()], ["0"], ["999999999"], ["'; --"], []):
+            assert self.transport.dead_replay(ids) == 0
+            assert self.transport.dead_drop(ids) == 0
+            assert list(self.transport.dead_get(ids)) == []
+
+    @needs(Capability.DEAD_LETTERS)
+    def test_dead_letters_outlive_a_purge(self) -> None:
+        self.bury("kept")
+        self.publish("dropped")
+        assert self.transport.purge(self.name()) == 1
+        assert bodies(self.transport.dead(self.name())) == [b"kept"]
+
+
+class InspectTests(TransportCase):
+    """`Capability.INSPECT`."""
+
+    @needs(Capability.INSPECT)
+    def test_a_ready_message_is_found_with_what_goes_first(self) -> None:
+        self.publish("first", "second", "third")
+        (found,) = self.transport.find(self.task_id("third"))
+        assert (found.place, found.queue, found.message.body) == ("ready", self.name(), b"third")
+        assert found.ahead in (2, None)
+
+    @needs(Capability.INSPECT, Capability.DELAY)
+    def test_a_delayed_message_is_found_with_its_time(self) -> None:
+        due = self.now() + 100 * self.unit
+        self.publish("later", due=due)
+        (found,) = self.transport.find(self.task_id("later"))
+        assert found.place == "delayed"
+        assert abs(found.due - due) < 0.01
+
+    @needs(Capability.INSPECT)
+    def test_a_held_message_is_found_with_its_owner(self) -> None:
+        self.publish("held")
+        consumer = self.consumer()
+        self.take(consumer, 1)
+        (found,) = self.open().find(self.task_id("held"))
+        assert (found.place, found.owner, found.attempt) == ("held", consumer.owner.id, 1)
+
+    @needs(Capability.INSPECT, Capability.DEAD_LETTERS)
+    def test_a_dead_message_is_found_with_its_reason(self) -> None:
+        self.publish("dead", "parked")
+        consumer = self.consumer()
+        dead, parked = self.take(consumer, 2)
+        consumer.settle(
+            [
+                Settlement(dead.tag, "reject", reason="poison"),
+                Settlement(parked.tag, "reject", reason="unknown task", parked=True),
+            ]
+        )
+        (found,) = self.transport.find(self.task_id("dead"))
+        assert (found.place, found.reason) == ("dead", "poison")
+        (found,) = self.transport.find(self.task_id("parked"))
+        assert (found.place, found.reason) == ("parked", "unknown task")
+
+    @needs(Capability.INSPECT)
+    def test_what_is_nowhere_is_not_found(self) -> None:
+        self.publish("done")
+        consumer = self.consumer()
+        consumer.settle(ack(*self.take(consumer, 1)))
+        assert not self.transport.find(self.task_id("done"))
+        assert not self.transport.find(self.task_id("never"))
+
+    @needs(Capability.INSPECT)
+    def test_peeking_takes_nothing(self) -> None:
+        self.publish(*range(30))
+        for _ in range(2):
+            seen = self.transport.peek(self.name(), limit=5)
+            assert bodies(seen) == [b"0", b"1", b"2", b"3", b"4"]
+        assert len(self.transport.peek(self.name())) == 20
+        assert not self.transport.peek(self.name("never"))
+        (delivery,) = self.take(self.consumer(), 1)
+        assert (delivery.message.body, delivery.attempt) == (b"0", 1)
+
+    @needs(Capability.INSPECT)
+    def test_live_owners_are_listed_with_what_they_told(self) -> None:
+        self.publish(1, 2)
+        consumer = self.consumer(
+            self.name(), self.name("b"), worker="w@h", host="h", pid=7, tasks=("a", "b")
+        )
+        self.take(consumer, 2)
+        (found,) = (f for f in self.open().owners() if f.owner.id == consumer.owner.id)
+        assert found.owner == consumer.owner
+        assert sorted(found.queues) == sorted([self.name(), self.name("b")])
+        assert found.held == 2
+        assert found.expires > self.now()
+        consumer.close()
+        assert consumer.owner.id not in [f.owner.id for f in self.transport.owners()]
+
+    @needs(Capability.INSPECT, Capability.LEASE)
+    def test_owners_whose_lease_ended_are_not_listed(self) -> None:
+        consumer = self.consumer(lease=self.unit)
+        self.pass_time(1.5)
+        self.consumer(self.name("other")).fetch(1, 0)
+        assert consumer.owner.id not in [f.owner.id for f in self.transport.owners()]
+
+
+class BroadcastTests(TransportCase):
+    """`Capability.BROADCAST`."""
+
+    def topic(self, label: str) -> str:
+        """A topic that only this test uses."""
+        return f"check.{self.unique}.{label}"
+
+    @needs(Capability.BROADCAST)
+    def test_every_subscriber_is_reached(self) -> None:
+        self.use_real_time()
+        channels = [self.open().broadcast() for _ in range(3)]
+        subscriptions = [channel.subscribe([self.topic("x")]) for channel in channels]
+        channels[0].publish([(self.topic("x"), b"\x00\xff")])
+        for subscription in subscriptions:
+            assert self.receive(subscription, 1) == [(self.topic("x"), b"\x00\xff")]
+            subscription.close()
+
+    def receive(self, subscription: object, count: int) -> list[tuple[str, bytes]]:
+        """Receive so many pairs."""
+        deadline = time.monotonic() + self.patience
+        got: list[tuple[str, bytes]] = []
+        while len(got) < count and time.monotonic() < deadline:
+            got += subscription.receive(0.2)  # type: ignore[attr-defined]
+        return got
+
+    @needs(Capability.BROADCAST)
+    def test_only_subscribed_topics_are_received_in_order(self) -> None:
+        self.use_real_time()
+        channel = self.transport.broadcast()
+        exact = channel.subscribe([self.topic("a"), self.topic("b")])
+        star = channel.subscribe([self.topic("a*")])
+        sent = [(self.topic(label), label.encode()) for label in ("a", "c", "ab", "b", "a.b")]
+        channel.publish(sent)
+        channel.publish([(self.topic("a"), b"end")])
+        assert [payload for _, payload in self.receive(exact, 3)] == [b"a", b"b", b"end"]
+        assert [payload for _, payload in self.receive(star, 4)] == [b"a", b"ab", b"a.b", b"end"]
+        assert not exact.receive(0.05)
+        exact.close()
+        star.close()
+
+    @needs(Capability.BROADCAST)
+    def test_late_subscribers_miss_what_went_before(self) -> None:
+        self.use_real_time()
+        channel = self.transport.broadcast()
+        channel.publish([(self.topic("x"), b"early")])
+        subscription = channel.subscribe([self.topic("x")])
+        channel.publish([(self.topic("x"), b"late")])
+        assert self.receive(subscription, 1) == [(self.topic("x"), b"late")]
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_publishing_to_nobody_is_no_error(self) -> None:
+        self.transport.broadcast().publish([(self.topic("x"), b"1"), (self.topic("y"), b"")])
+
+    @needs(Capability.BROADCAST)
+    def test_a_waiting_subscriber_is_woken_by_a_message(self) -> None:
+        self.use_real_time()
+        subscription = self.open().broadcast().subscribe([self.topic("x")])
+        receiving = self.spawn(self.receive, subscription, 1)
+        time.sleep(0.1)
+        self.transport.broadcast().publish([(self.topic("x"), b"now")])
+        assert receiving.result(self.patience) == [(self.topic("x"), b"now")]
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_a_waiting_subscriber_returns_when_it_is_woken(self) -> None:
+        self.use_real_time()
+        subscription = self.transport.broadcast().subscribe([self.topic("x")])
+        receiving = self.spawn(subscription.receive, self.patience)
+        time.sleep(0.1)
+        subscription.wake()
+        assert list(receiving.result(self.patience / 2)) == []
+        subscription.close()
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_a_receive_that_gets_nothing_ends_with_its_timeout(self) -> None:
+        self.use_real_time()
+        subscription = self.transport.broadcast().subscribe([self.topic("x")])
+        started = time.monotonic()
+        assert not subscription.receive(0)
+        assert not subscription.receive(0.1)
+        assert time.monotonic() - started < self.patience / 2
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_messages_of_many_publishers_all_arrive(self) -> None:
+        self.use_real_time()
+        subscription = self.transport.broadcast().subscribe([self.topic("*")])
+        channels = [self.open().broadcast() for _ in range(4)]
+
+        def publish(index: int) -> None:
+            for number in range(50):
+                channels[index].publish([(self.topic(str(index)), b"%d" % number)])
+
+        self.at_once(publish, 4)
+        got = self.receive(subscription, 200)
+        assert len(got) == 200
+        for index in range(4):
+            mine = [payload for topic, payload in got if topic == self.topic(str(index))]
+            assert mine == [b"%d" % number for number in range(50)]
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_broadcasts_do_not_go_to_queues(self) -> None:
+        self.transport.declare([Queue(name=self.name())])
+        self.transport.broadcast().publish([(self.name(), b"x")])
+        self.nothing(self.consumer())

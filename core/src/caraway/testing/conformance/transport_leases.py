@@ -1,0 +1,396 @@
+"""Who may settle what: leases, adoption, and the atomic commit."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from caraway import states
+from caraway.errors import CarawayError
+from caraway.interfaces.context import Capability
+from caraway.message import (
+    Completion,
+    Message,
+    Publication,
+    Settlement,
+    StoredResult,
+    new_owner_id,
+)
+from caraway.testing.conformance.suite import needs, skip
+from caraway.testing.conformance.transport_case import TransportCase, ack, bodies
+
+if TYPE_CHECKING:
+    from caraway.interfaces.backend import Backend
+
+
+class LeaseTests(TransportCase):
+    """`Capability.LEASE`: `Transport.renew`, `Transport.reclaim`, and fencing."""
+
+    @needs(Capability.LEASE)
+    def test_when_a_lease_ends_others_are_given_the_messages_attempts_counted(self) -> None:
+        self.publish(1, 2)
+        late = self.consumer(lease=2 * self.unit)
+        self.take(late, 2)
+        other = self.consumer(transport=self.open())
+        self.nothing(other)
+        self.pass_time(1)
+        self.nothing(other)
+        self.pass_time(1.5)
+        taken = self.take(other, 2)
+        assert bodies(taken) == [b"1", b"2"]
+        assert [delivery.attempt for delivery in taken] == [2, 2]
+
+    @needs(Capability.LEASE)
+    def test_who_lost_the_lease_is_fenced_off(self) -> None:
+        self.publish(1)
+        late = self.consumer(lease=self.unit)
+        (mine,) = self.take(late, 1)
+        self.pass_time(1.5)
+        other = self.consumer(transport=self.open())
+        (theirs,) = self.take(other, 1)
+        for action in ("ack", "release", "reject"):
+            settlement = Settlement(mine.tag, action)  # type: ignore[arg-type]
+            assert list(late.settle([settlement])) == [mine.tag]
+        assert self.depth().held == 1, "a fenced settlement had an effect"
+        self.nothing(self.consumer())
+        assert not other.settle(ack(theirs))
+
+    @needs(Capability.LEASE)
+    def test_a_renewed_lease_does_not_end(self) -> None:
+        self.publish(1)
+        consumer = self.consumer(lease=2 * self.unit)
+        (delivery,) = self.take(consumer, 1)
+        other = self.consumer(transport=self.open())
+        renewer = self.open()
+        for _ in range(5):
+            self.pass_time(1)
+            assert list(renewer.renew([consumer.owner.id])) == []
+            self.nothing(other)
+        assert not consumer.settle(ack(delivery))
+
+    @needs(Capability.LEASE)
+    def test_renewing_tells_which_owners_are_lost_for_good(self) -> None:
+        alive = self.consumer(lease=100 * self.unit)
+        lost = self.consumer(lease=self.unit)
+        unknown = new_owner_id()
+        self.pass_time(1.5)
+        self.consumer(transport=self.open()).fetch(1, 0)
+        asked = [alive.owner.id, lost.owner.id, unknown]
+        for _ in range(2):
+            gone = set(self.transport.renew(asked))
+            assert alive.owner.id not in gone
+            assert unknown in gone
+        reclaimed = self.consumer(lease=100 * self.unit)
+        self.transport.reclaim(reclaimed.owner.id)
+        for _ in range(2):
+            assert list(self.transport.renew([reclaimed.owner.id])) == [reclaimed.owner.id]
+
+    @needs(Capability.LEASE)
+    def test_consumers_sweep_by_themselves_while_they_wait(self) -> None:
+        self.use_real_time()
+        self.publish(1)
+        late = self.consumer(lease=2 * self.tick)
+        self.take(late, 1)
+        other = self.consumer(transport=self.open())
+        fetching = self.spawn(self.take, other, 1)
+        (delivery,) = fetching.result(self.patience)
+        assert delivery.attempt == 2
+
+    @needs(Capability.LEASE)
+    def test_reclaiming_gives_all_back_at_once_uncounted(self) -> None:
+        self.publish(*range(10))
+        dead = self.consumer()
+        self.take(dead, 7)
+        assert self.open().reclaim(dead.owner.id) == 7
+        taken = self.take(self.consumer(), 10)
+        assert bodies(taken) == [b"%d" % index for index in range(10)]
+        assert {delivery.attempt for delivery in taken} == {1}
+
+    @needs(Capability.LEASE)
+    def test_reclaiming_keeps_attempts_counted_before(self) -> None:
+        self.publish(1)
+        dead = self.consumer()
+        (delivery,) = self.take(dead, 1)
+        dead.settle([Settlement(delivery.tag, "release")])
+        self.take(dead, 1)
+        self.transport.reclaim(dead.owner.id)
+        (again,) = self.take(self.consumer(), 1)
+        assert again.attempt == 2
+
+    @needs(Capability.LEASE)
+    def test_reclaiming_ends_the_owner(self) -> None:
+        self.publish(1)
+        dead = self.consumer()
+        (mine,) = self.take(dead, 1)
+        self.transport.reclaim(dead.owner.id)
+        assert list(dead.settle(ack(mine))) == [mine.tag]
+        try:
+            assert not dead.fetch(10, 0), "an owner that was ended took messages"
+        except CarawayError:
+            pass
+        assert bodies(self.take(self.consumer(), 1)) == [b"1"]
+
+    @needs(Capability.LEASE)
+    def test_reclaiming_the_unknown_is_no_error(self) -> None:
+        consumer = self.consumer()
+        assert self.transport.reclaim(new_owner_id()) == 0
+        assert self.transport.reclaim(consumer.owner.id) == 0
+        assert self.transport.reclaim(consumer.owner.id) == 0
+
+    @needs(Capability.LEASE)
+    def test_reclaiming_wakes_who_waits(self) -> None:
+        self.use_real_time()
+        self.publish(1)
+        dead = self.consumer()
+        self.take(dead, 1)
+        fetching = self.spawn(self.take, self.consumer(transport=self.open()), 1)
+        time.sleep(0.1)
+        self.transport.reclaim(dead.owner.id)
+        assert bodies(fetching.result(self.patience)) == [b"1"]
+
+    @needs(Capability.LEASE)
+    def test_what_was_settled_does_not_come_back(self) -> None:
+        self.publish(1, 2)
+        dead = self.consumer()
+        one, _ = self.take(dead, 2)
+        dead.settle(ack(one))
+        assert self.transport.reclaim(dead.owner.id) == 1
+        consumer = self.consumer()
+        assert bodies(self.take(consumer, 1)) == [b"2"]
+        self.nothing(consumer)
+
+    @needs(Capability.LEASE)
+    def test_a_jump_of_the_wall_clock_loses_nothing(self) -> None:
+        if self.clock is None:
+            raise skip("needs a virtual clock")
+        self.publish(1, 2)
+        consumer = self.consumer(lease=100 * self.unit)
+        held = self.take(consumer, 1)
+        for jump in (-86400.0, 2 * 86400.0, -86400.0):
+            self.clock.jump(jump)
+            self.transport.renew([consumer.owner.id])
+            consumer.fetch(0, 0)
+        taken = self.take(consumer, 1)
+        assert bodies(taken) == [b"2"]
+        fenced = consumer.settle(ack(*held, *taken))
+        left = self.depth()
+        # A store whose leases go by the wall clock may take the jump for the lease's
+        # end; then the message is back in its queue, not gone.
+        assert left.ready + left.held == len(fenced)
+
+    @needs(Capability.LEASE, Capability.DELAY)
+    def test_a_wall_clock_put_back_delays_but_loses_nothing(self) -> None:
+        if self.clock is None:
+            raise skip("needs a virtual clock")
+        self.publish("later", due=self.now() + self.unit)
+        consumer = self.consumer()
+        self.clock.jump(-10 * self.unit)
+        self.nothing(consumer)
+        self.clock.jump(20 * self.unit)
+        consumer = self.consumer()
+        assert bodies(self.take(consumer, 1)) == [b"later"]
+
+
+class AdoptTests(TransportCase):
+    """`Capability.ADOPT`."""
+
+    @needs(Capability.ADOPT)
+    def test_an_heir_gets_the_deliveries_as_they_were(self) -> None:
+        self.publish(1, 2, 3)
+        dead, heir = self.consumer(), self.consumer(transport=self.open())
+        one, two, _ = self.take(dead, 3)
+        adopted = self.transport.adopt(dead.owner.id, [one.tag, two.tag], heir.owner.id)
+        assert sorted(bodies(adopted)) == [b"1", b"2"]
+        assert {delivery.tag for delivery in adopted} == {one.tag, two.tag}
+        assert {delivery.attempt for delivery in adopted} == {1}
+        assert self.transport.reclaim(dead.owner.id) == 1
+        assert not heir.settle(ack(one, two))
+        taken = self.take(self.consumer(), 1)
+        assert bodies(taken) == [b"3"]
+
+    @needs(Capability.ADOPT)
+    def test_what_was_adopted_is_no_longer_the_giver_s(self) -> None:
+        self.publish(1)
+        dead, heir = self.consumer(), self.consumer()
+        (delivery,) = self.take(dead, 1)
+        self.transport.adopt(dead.owner.id, [delivery.tag], heir.owner.id)
+        assert list(dead.settle(ack(delivery))) == [delivery.tag]
+        assert not heir.settle([Settlement(delivery.tag, "release")])
+        (again,) = self.take(heir, 1)
+        assert again.attempt == 2
+
+    @needs(Capability.ADOPT)
+    def test_what_can_not_be_adopted_is_left_out(self) -> None:
+        self.publish(1)
+        dead, heir = self.consumer(), self.consumer()
+        (delivery,) = self.take(dead, 1)
+        dead.settle(ack(delivery))
+        assert not self.transport.adopt(dead.owner.id, [delivery.tag], heir.owner.id)
+        assert not self.transport.adopt(new_owner_id(), [delivery.tag], heir.owner.id)
+        self.nothing(heir)
+
+    @needs(Capability.ADOPT, Capability.LEASE)
+    def test_an_unknown_heir_gets_nothing_and_nothing_is_lost(self) -> None:
+        self.publish(1)
+        dead = self.consumer()
+        (delivery,) = self.take(dead, 1)
+        try:
+            assert not self.transport.adopt(dead.owner.id, [delivery.tag], new_owner_id())
+        except CarawayError:
+            pass
+        self.transport.reclaim(dead.owner.id)
+        assert bodies(self.take(self.consumer(), 1)) == [b"1"]
+
+
+class CommitTests(TransportCase):
+    """`Capability.ATOMIC_COMMIT`: `Transport.shares_store` and `Consumer.commit`."""
+
+    def pair(self) -> Backend:
+        """The backend of the same store, after the transport was opened."""
+        assert self.transport is not None
+        backend: Backend = self.open_by("make_backend")
+        return backend
+
+    def result(self, name: str, state: str = states.SUCCESS, payload: bytes = b"{}") -> StoredResult:
+        """A result of the task that `publication` makes of this body."""
+        return StoredResult(self.task_id(name), state, payload)
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_the_transport_knows_whose_results_it_can_commit(self) -> None:
+        backend = self.pair()
+        assert self.transport.shares_store(backend) is True
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_a_commit_applies_result_follow_ups_and_settlement(self) -> None:
+        backend = self.pair()
+        self.publish("a", "b", "c")
+        consumer = self.consumer()
+        a, b, c = self.take(consumer, 3)
+        fenced = consumer.commit(
+            [
+                Completion(
+                    Settlement(a.tag),
+                    self.result("a", payload=b"\x00result"),
+                    (
+                        self.publication("next", self.name("next")),
+                        self.publication("other", self.name("next"), due=self.now() + self.unit),
+                    ),
+                ),
+                Completion(Settlement(b.tag, "release", counted=False), None),
+                Completion(Settlement(c.tag, "reject", reason="x"), self.result("c", "FAILURE")),
+            ]
+        )
+        assert not fenced
+        found = backend.get([self.task_id(name) for name in "abc"])
+        assert sorted(found) == [self.task_id("a"), self.task_id("c")]
+        assert found[self.task_id("a")].payload == b"\x00result"
+        assert bodies(self.take(consumer, 1)) == [b"b"]
+        follow = self.consumer(self.name("next"))
+        assert bodies(self.take(follow, 1)) == [b"next"]
+        self.nothing(follow)
+        stats = self.depth()
+        assert (stats.ready, stats.held) == (0, 1)
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_nothing_of_a_fenced_completion_is_applied(self) -> None:
+        backend = self.pair()
+        self.publish("late", "good")
+        late = self.consumer()
+        lost, _ = self.take(late, 2)
+        self.transport.reclaim(late.owner.id)
+        other = self.consumer(transport=self.open())
+        self.take(other, 2)
+        follow_up = self.publication("follow", self.name("follow"))
+        fenced = late.commit([Completion(Settlement(lost.tag), self.result("late"), (follow_up,))])
+        assert list(fenced) == [lost.tag]
+        assert not backend.get([self.task_id("late")])
+        self.nothing(self.consumer(self.name("follow")))
+        assert self.depth().held == 2
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_the_rest_of_a_batch_is_applied_beside_a_fenced_one(self) -> None:
+        backend = self.pair()
+        self.publish("one", "two")
+        consumer = self.consumer()
+        one, two = self.take(consumer, 2)
+        consumer.settle(ack(one))
+        completions = [
+            Completion(Settlement(one.tag), self.result("one"), (self.publication("f1"),)),
+            Completion(Settlement(two.tag), self.result("two"), (self.publication("f2"),)),
+        ]
+        assert list(consumer.commit(completions)) == [one.tag]
+        assert set(backend.get([self.task_id("one"), self.task_id("two")])) == {self.task_id("two")}
+        assert bodies(self.take(consumer, 1)) == [b"f2"]
+        self.nothing(consumer)
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_a_commit_repeated_is_fenced_and_publishes_nothing(self) -> None:
+        self.pair()
+        self.publish("one")
+        consumer = self.consumer()
+        (one,) = self.take(consumer, 1)
+        completion = Completion(Settlement(one.tag), None, (self.publication("follow"),))
+        assert not consumer.commit([completion])
+        assert list(consumer.commit([completion])) == [one.tag]
+        assert self.depth().ready == 1
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_a_commit_does_not_change_a_final_state(self) -> None:
+        backend = self.pair()
+        backend.store([self.result("x", states.REVOKED, b"first")])
+        self.publish("x")
+        consumer = self.consumer()
+        (delivery,) = self.take(consumer, 1)
+        assert not consumer.commit(
+            [Completion(Settlement(delivery.tag), self.result("x", payload=b"second"))]
+        )
+        found = backend.get([self.task_id("x")])[self.task_id("x")]
+        assert (found.state, found.payload) == (states.REVOKED, b"first")
+        assert self.depth().held == 0
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_a_commit_that_fails_applies_nothing(self) -> None:
+        backend = self.pair()
+        self.publish("one", "two")
+        consumer = self.consumer()
+        one, two = self.take(consumer, 2)
+        bad = Publication(Message(b"bad", {"object": object()}), self.name("follow"))
+        good = self.publication("good", self.name("follow"))
+        completions = [
+            Completion(Settlement(one.tag), self.result("one"), (good,)),
+            Completion(Settlement(two.tag), self.result("two"), (bad,)),
+        ]
+        try:
+            consumer.commit(completions)
+        except CarawayError:
+            assert not backend.get([self.task_id("one"), self.task_id("two")])
+            self.nothing(self.consumer(self.name("follow")))
+            assert not consumer.settle(ack(one, two))
+        else:
+            assert len(backend.get([self.task_id("one"), self.task_id("two")])) == 2
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_a_commit_wakes_who_waits_for_the_result(self) -> None:
+        self.use_real_time()
+        backend = self.pair()
+        self.publish("x")
+        consumer = self.consumer()
+        (delivery,) = self.take(consumer, 1)
+        waiting = self.spawn(backend.wait, [self.task_id("x")], self.patience)
+        time.sleep(0.1)
+        consumer.commit([Completion(Settlement(delivery.tag), self.result("x"))])
+        assert self.task_id("x") in waiting.result(self.patience)
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_a_commit_wakes_who_waits_for_the_follow_up(self) -> None:
+        self.use_real_time()
+        self.pair()
+        self.publish("x")
+        consumer = self.consumer()
+        (delivery,) = self.take(consumer, 1)
+        other = self.consumer(self.name("follow"), transport=self.open())
+        waiting = self.spawn(self.take, other, 1)
+        time.sleep(0.1)
+        follow_up = self.publication("follow", self.name("follow"))
+        consumer.commit([Completion(Settlement(delivery.tag), None, (follow_up,))])
+        assert bodies(waiting.result(self.patience)) == [b"follow"]

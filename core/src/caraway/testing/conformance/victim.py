@@ -1,0 +1,105 @@
+"""The program of a process that a test kills: ``python -m ...victim name=value ...``.
+
+It prints one line per step that the store has acknowledged, and ends when its standard
+input does, so that it never outlives the test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+from caraway.interfaces.context import Context
+from caraway.message import (
+    Completion,
+    Message,
+    Owner,
+    Publication,
+    Queue,
+    Settlement,
+    StoredResult,
+    new_owner_id,
+)
+from caraway.testing.conformance.suite import load
+from caraway.url import Url
+
+
+def say(line: str) -> None:
+    """One line, in the file before this returns."""
+    os.write(1, f"{line}\n".encode())
+
+
+def publish(transport: Any, options: dict[str, str]) -> None:
+    """Publish one by one; say each when it is acknowledged."""
+    run = new_owner_id()[:8]
+    for index in range(int(options["count"])):
+        body = f"{run}-{index}"
+        message = Message(body.encode(), {"task": "check.task", "id": body})
+        transport.publish([Publication(message, options["queue"])])
+        say(body)
+
+
+def owner(transport: Any, options: dict[str, str]) -> Any:
+    """A consumer of the queue; says its owner's id."""
+    who = Owner(id=new_owner_id(), lease=float(options["lease"]))
+    return who, transport.consume([Queue(name=options["queue"])], who)
+
+
+def hold(transport: Any, options: dict[str, str]) -> None:
+    """Take some messages and hold them."""
+    who, consumer = owner(transport, options)
+    count = int(options["count"])
+    while count:
+        count -= len(consumer.fetch(count, 1.0))
+    say(who.id)
+    time.sleep(3600)
+
+
+def commit(transport: Any, options: dict[str, str]) -> None:
+    """Take batches and commit them, each with result and follow-up."""
+    who, consumer = owner(transport, options)
+    say(who.id)
+    for number in itertools.count():
+        taken = consumer.fetch(int(options["batch"]), 1.0)
+        consumer.commit(
+            [
+                Completion(
+                    Settlement(delivery.tag),
+                    StoredResult(delivery.message.headers["id"], "SUCCESS", b"{}"),
+                    (
+                        Publication(
+                            Message(b"after " + delivery.message.body, {"task": "check.task"}),
+                            options["follow"],
+                        ),
+                    ),
+                )
+                for delivery in taken
+            ]
+        )
+        say(str(number))
+
+
+def main() -> None:
+    """Do the script that the arguments name."""
+    options = dict(argument.split("=", 1) for argument in sys.argv[1:])
+
+    def end_with_parent() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    context = Context()
+    transport = load(options["factory"])(Url.parse(options["url"]), {}, context)
+    if options["backend"]:
+        # Opened as a worker would: it may be what creates the results' tables.
+        load(options["backend"])(Url.parse(options["backend_url"]), {}, context)
+    scripts = {"publish": publish, "hold": hold, "commit": commit}
+    scripts[options["script"]](transport, options)
+
+
+if __name__ == "__main__":
+    main()
