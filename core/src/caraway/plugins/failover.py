@@ -1,8 +1,251 @@
 """Failover between several brokers: a transport that wraps others.
 
-The first broker that can be reached serves; when it can't be reached any more, the next
-one does.  A message lives in one broker only: what was in the one that went away is
-delivered when it is back and used again.
+The first broker that can be reached serves publishing and consuming, until it can't be
+reached any more; then the next one does, and so on, round and round.  A message lives in
+one broker only: what is in one that went away is delivered when that one is used again.
+As in Celery, every client and worker chooses for itself, so give them all the same list.
 """
 
 from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
+
+from caraway.errors import TransportError, TransportUnavailable
+from caraway.interfaces.context import Capability
+from caraway.interfaces.transport import Broadcast, Consumer, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from caraway.message import (
+        DeadLetter,
+        Delivery,
+        Located,
+        Owner,
+        OwnerId,
+        OwnerStats,
+        Publication,
+        Queue,
+        QueueStats,
+        Tag,
+    )
+
+T = TypeVar("T")
+
+
+class FailoverTransport(Transport):
+    """Several transports as one.
+
+    Args:
+        makers: (what to call it, what builds it), the preferred one first.  Each is
+            built when it is first tried.
+        retry: seconds for which one that couldn't be built or reached is left alone
+            by calls that go to all of them.
+    """
+
+    def __init__(
+        self,
+        makers: Sequence[tuple[str, Callable[[], Transport]]],
+        *,
+        retry: float = 5.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._makers = list(makers)
+        self._built: dict[int, Transport] = {}
+        self._down: dict[int, float] = {}
+        self._current = 0
+        self._retry = retry
+        self._monotonic = monotonic
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:  # type: ignore[override]
+        """What all that have been reached can do; never an atomic commit."""
+        found = [transport.capabilities for transport in self._built.values()]
+        common = frozenset.intersection(*found) if found else frozenset(Capability)
+        return common - {Capability.ATOMIC_COMMIT}
+
+    # -- one of them -------------------------------------------------------------------
+
+    def publish(self, publications: Sequence[Publication], *, timeout: float = 5.0) -> None:
+        self._first(lambda transport: transport.publish(publications, timeout=timeout))
+
+    def consume(self, queues: Sequence[Queue], owner: Owner) -> Consumer:
+        return self._first(lambda transport: transport.consume(queues, owner))
+
+    def declare(self, queues: Sequence[Queue]) -> None:
+        self._first(lambda transport: transport.declare(queues))
+
+    def ping(self) -> None:
+        self._first(lambda transport: transport.ping())
+
+    def broadcast(self) -> Broadcast:
+        return self._first(lambda transport: transport.broadcast())
+
+    # -- all of them -------------------------------------------------------------------
+
+    def delete(self, queue: str) -> int:
+        return sum(n for _, n in self._each(lambda transport: transport.delete(queue)))
+
+    def purge(self, queue: str) -> int:
+        return sum(n for _, n in self._each(lambda transport: transport.purge(queue)))
+
+    def stats(self, queues: Sequence[str] = ()) -> Sequence[QueueStats]:
+        total: dict[str, QueueStats] = {}
+        for _, several in self._each(lambda transport: transport.stats(queues)):
+            for one in several:
+                seen = total.get(one.name)
+                total[one.name] = one if seen is None else _add(seen, one)
+        return [total[name] for name in sorted(total)]
+
+    def renew(self, owners: Sequence[OwnerId]) -> Sequence[OwnerId]:
+        # Who renews (the supervisor) need not be who consumes, so it can't know where an
+        # owner lives: lost is who is lost everywhere, with every broker asked.
+        answers = self._each(lambda transport: transport.renew(owners))
+        if len(answers) < len(self._makers):
+            return ()
+        lost = set.intersection(*(set(answer) for _, answer in answers))
+        return [owner for owner in owners if owner in lost]
+
+    def reclaim(self, owner: OwnerId) -> int:
+        return sum(n for _, n in self._each(lambda transport: transport.reclaim(owner)))
+
+    def adopt(self, owner: OwnerId, tags: Sequence[Tag], heir: OwnerId) -> Sequence[Delivery]:
+        # The heir consumes where this transport does; elsewhere nobody would settle.
+        return self._first(lambda transport: transport.adopt(owner, tags, heir))
+
+    def revoke(self, task_ids: Sequence[str], *, ttl: float = 86400.0) -> None:
+        self._each(lambda transport: transport.revoke(task_ids, ttl=ttl))
+
+    def revoked(self, task_ids: Sequence[str]) -> set[str]:
+        return set().union(*(a for _, a in self._each(lambda t: t.revoked(task_ids))))
+
+    def find(self, task_id: str) -> Sequence[Located]:
+        return [x for _, found in self._each(lambda t: t.find(task_id)) for x in found]
+
+    def owners(self) -> Sequence[OwnerStats]:
+        return [x for _, found in self._each(lambda t: t.owners()) for x in found]
+
+    def peek(self, queue: str, *, limit: int = 20) -> Sequence[Located]:
+        found = self._each(lambda transport: transport.peek(queue, limit=limit))
+        return [x for _, several in found for x in several][:limit]
+
+    def close(self) -> None:
+        built, self._built = self._built, {}
+        for transport in built.values():
+            transport.close()
+
+    # -- dead letters: ids are "<number of the broker>/<its id>" -----------------------
+
+    def dead(self, queue: str = "", *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
+        start, _, last = after.partition("/")
+        out: list[DeadLetter] = []
+        for index in range(int(start or 0), len(self._makers)):
+            transport = self._at(index)
+            if transport is None or len(out) >= limit:
+                continue
+            since = last if after and index == int(start) else ""
+            letters = transport.dead(queue, limit=limit - len(out), after=since)
+            out += [replace(letter, id=f"{index}/{letter.id}") for letter in letters]
+        return out
+
+    def dead_get(self, ids: Sequence[str]) -> Sequence[DeadLetter]:
+        return [
+            replace(letter, id=f"{index}/{letter.id}")
+            for index, transport, own in self._by_broker(ids)
+            for letter in transport.dead_get(own)
+        ]
+
+    def dead_replay(self, ids: Sequence[str]) -> int:
+        return sum(transport.dead_replay(own) for _, transport, own in self._by_broker(ids))
+
+    def dead_drop(self, ids: Sequence[str]) -> int:
+        return sum(transport.dead_drop(own) for _, transport, own in self._by_broker(ids))
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _get(self, index: int) -> Transport:
+        transport = self._built.get(index)
+        if transport is None:
+            transport = self._built.setdefault(index, self._makers[index][1]())
+        return transport
+
+    def _first(self, call: Callable[[Transport], T]) -> T:
+        """The call on the current broker; on the next one where that can't be reached."""
+        errors: list[str] = []
+        start = self._current
+        for step in range(len(self._makers)):
+            index = (start + step) % len(self._makers)
+            try:
+                result = call(self._get(index))
+            except TransportUnavailable as exc:
+                self._down[index] = self._monotonic()
+                errors.append(f"{self._makers[index][0]}: {exc.args[0] if exc.args else exc}")
+                continue
+            self._down.pop(index, None)
+            self._current = index
+            return result
+        raise TransportUnavailable("none of the brokers can be reached: " + "; ".join(errors))
+
+    def _at(self, index: int) -> Transport | None:
+        """A broker for a call that goes to all; None for one that was down just now."""
+        since = self._down.get(index)
+        if since is not None and self._monotonic() - since < self._retry:
+            return None
+        try:
+            transport = self._get(index)
+            if since is not None:
+                transport.ping()
+        except TransportUnavailable:
+            self._down[index] = self._monotonic()
+            return None
+        self._down.pop(index, None)
+        return transport
+
+    def _each(self, call: Callable[[Transport], T]) -> list[tuple[int, T]]:
+        """The call on every broker that can be reached.
+
+        Raises:
+            TransportUnavailable: none can.
+        """
+        out: list[tuple[int, T]] = []
+        for index in range(len(self._makers)):
+            transport = self._at(index)
+            if transport is None:
+                continue
+            try:
+                out.append((index, call(transport)))
+            except TransportUnavailable:
+                self._down[index] = self._monotonic()
+        if not out:
+            raise TransportUnavailable("none of the brokers can be reached")
+        return out
+
+    def _by_broker(self, ids: Sequence[str]) -> list[tuple[int, Transport, list[str]]]:
+        groups: dict[int, list[str]] = {}
+        for name in ids:
+            number, slash, own = name.partition("/")
+            if slash and number.isdigit() and int(number) < len(self._makers):
+                groups.setdefault(int(number), []).append(own)
+        out = []
+        for index, own_ids in groups.items():
+            transport = self._at(index)
+            if transport is None:
+                raise TransportError(f"{self._makers[index][0]} can't be reached now")
+            out.append((index, transport, own_ids))
+        return out
+
+
+def _add(a: QueueStats, b: QueueStats) -> QueueStats:
+    ages = [age for age in (a.oldest, b.oldest) if age is not None]
+    counts = [n for n in (a.consumers, b.consumers) if n is not None]
+    return replace(
+        a,
+        ready=a.ready + b.ready,
+        delayed=a.delayed + b.delayed,
+        held=a.held + b.held,
+        oldest=max(ages, default=None),
+        consumers=sum(counts) if counts else None,
+    )
