@@ -210,7 +210,7 @@ def lint(session: nox.Session) -> None:
 
 def generators() -> list[str]:
     """Scripts that write files from one source; each knows ``--check``."""
-    names = ("matrix.py", "settings_doc.py", "cli_doc.py", "hooks_doc.py")
+    names = ("matrix.py", "settings_doc.py", "cli_doc.py", "hooks_doc.py", "public_api.py")
     return [f"core/tools/{n}" for n in names if (ROOT / "core/tools" / n).exists()]
 
 
