@@ -1,0 +1,373 @@
+"""One open file: its connections, transactions and locks.
+
+Two connections a process: one writes, under a lock, so that threads queue up here and
+not in SQLite's busy handler; one reads, and never waits for a writer's fsync.  All
+components of one file and one process share them.  None is used across a fork: the
+child's first use finds a registry of its own, empty.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from caraway.builtin.sqlite import schema
+from caraway.builtin.sqlite.doorbell import Doorbell, pause_before_retry
+from caraway.builtin.sqlite.faults import busy, is_busy, moved, translate
+from caraway.builtin.sqlite.location import check_file_system, find_path, prepare_directory
+from caraway.builtin.sqlite.options import Options, read_options
+from caraway.errors import TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from caraway.interfaces.context import Context
+    from caraway.url import Url
+
+T = TypeVar("T")
+
+_MIB = 1024 * 1024
+_WAL_LIMIT = 64 * _MIB
+"""A longer log is cut short by force, should readers have kept it from starting over."""
+_COMMITS_BETWEEN_LOOKS = 512
+
+
+class Store:
+    """The shared access to one file in one process.  Made by `open_store`.
+
+    Attributes:
+        path: absolute, with symbolic links resolved.
+        options: see `Options`.
+        queue_ids: ids of queues by name; a queue's row is never deleted.
+        last_id: the newest message id made here.
+        next_sweep, sweep_cursor: see `results.sweep_results`.
+    """
+
+    def __init__(self, path: str, options: Options) -> None:
+        self.path = path
+        self.options = options
+        self.queue_ids: dict[str, int] = {}
+        self.queue_names: dict[int, str] = {}
+        self.last_id = 0
+        self.next_sweep = 0.0
+        self.sweep_cursor = 0
+        self.users = 0
+        self.closed = False
+        self.pid = os.getpid()
+        self.write_lock = threading.Lock()
+        self.read_lock = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] = (0, 0)
+        self._synchronous = ""
+        self._commits = 0
+        self._bells: list[Doorbell] = []
+        self._durable = options.synchronous.upper()
+        # What may be lost in a power cut without harm: claims, renewals, registrations.
+        # Their loss brings back the state before them, in which the work isn't lost.
+        self._harmless = "OFF" if options.synchronous == "off" else "NORMAL"
+
+    # -- connections -------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the file, and make its tables if it is new."""
+        with self.write_lock:
+            try:
+                self._check_process()
+                if self._writer is None:
+                    self._open_writer()
+            except sqlite3.Error as exc:
+                raise translate(exc, self.path, self.options.busy_timeout) from exc
+
+    def writer(self) -> sqlite3.Connection:
+        """The writing connection; write lock held."""
+        self._check_process()
+        connection = self._writer
+        if connection is None:
+            return self._open_writer()
+        if self._is_moved():
+            self._disconnect()
+            raise moved(self.path)
+        return connection
+
+    def _check_process(self) -> None:
+        if self.closed or self.pid != os.getpid():
+            raise TransportError(
+                f"the connection to {self.path} is closed, or was opened before a fork",
+                hint="Build a new transport or backend.",
+            )
+
+    def is_inherited(self) -> bool:
+        """True in a child forked since this was opened: nothing here may be touched."""
+        return self.pid != os.getpid()
+
+    def _is_moved(self) -> bool:
+        """True if another file, or none, is where ours was: what is written is lost."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) != self._identity
+
+    def _open_writer(self) -> sqlite3.Connection:
+        prepare_directory(self.path)
+        if self.options.network != "allow":
+            check_file_system(self.path)
+        connection = self._connect()
+        try:
+            schema.ensure(self, connection)
+            connection.execute(f"PRAGMA synchronous={self._durable}")
+        except BaseException:
+            connection.close()
+            raise
+        self._synchronous = self._durable
+        found = os.stat(self.path)
+        self._identity = (found.st_dev, found.st_ino)
+        self._writer = connection
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path,
+            timeout=0,  # its busy handler sleeps up to 100 ms; ours, at most one
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=200,
+        )
+        options = self.options
+        connection.execute(f"PRAGMA cache_size=-{options.cache_size * 1024}")
+        connection.execute(f"PRAGMA mmap_size={options.mmap_size * _MIB}")
+        connection.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT // 4}")
+        connection.execute("PRAGMA temp_store=MEMORY")
+        return connection
+
+    def _disconnect(self) -> None:
+        """Close both connections; write lock held."""
+        with self.read_lock:
+            writer, self._writer = self._writer, None
+            reader, self._reader = self._reader, None
+            self.queue_ids = {}
+            self.queue_names = {}
+            for connection in (reader, writer):
+                if connection is not None:
+                    connection.close()
+
+    # -- transactions ------------------------------------------------------------------
+
+    def retry(self, action: Callable[[], T], timeout: float | None = None) -> T:
+        """Do something that may find the file locked, again and again up to a deadline."""
+        limit = self.options.busy_timeout if timeout is None else timeout
+        deadline = 0.0
+        attempt = 0
+        while True:
+            try:
+                return action()
+            except sqlite3.OperationalError as exc:
+                if not is_busy(exc):
+                    raise
+                now = time.monotonic()
+                deadline = deadline or now + limit
+                if now >= deadline:
+                    raise
+                pause_before_retry(attempt, deadline - now)
+                attempt += 1
+
+    def write(self, *, durable: bool = True, timeout: float | None = None) -> Write:
+        """A write transaction, as a context: committed at its end, rolled back on error.
+
+        Args:
+            durable: False for what may be lost in a power cut without harm.
+            timeout: seconds to wait for other writers; default ``busy_timeout``.
+        """
+        limit = self.options.busy_timeout if timeout is None else timeout
+        return Write(self, self._durable if durable else self._harmless, limit)
+
+    def begin(self, synchronous: str, timeout: float) -> sqlite3.Connection:
+        """Begin a write transaction; write lock held."""
+        connection = self.writer()
+        if synchronous != self._synchronous:
+            # Allowed only between transactions, and 1.5 us, against an fsync's 150.
+            connection.execute(f"PRAGMA synchronous={synchronous}")
+            self._synchronous = synchronous
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as exc:
+            if not is_busy(exc):
+                raise
+            self.retry(lambda: connection.execute("BEGIN IMMEDIATE"), timeout)
+        return connection
+
+    def after_commit(self, connection: sqlite3.Connection) -> None:
+        """Now and then see that the log doesn't grow without bound; write lock held."""
+        self._commits += 1
+        if self._commits < _COMMITS_BETWEEN_LOOKS:
+            return
+        self._commits = 0
+        try:
+            if os.stat(self.path + "-wal").st_size > _WAL_LIMIT:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (OSError, sqlite3.Error):
+            return  # in use at the moment: the next look will do
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one query, from a snapshot of its own."""
+        self._check_process()
+        if self._writer is None:
+            self.open()
+        if self._is_moved():
+            with self.write_lock:
+                self._disconnect()
+            raise moved(self.path)
+        with self.read_lock:
+            try:
+                connection = self._reader or self._open_reader()
+                try:
+                    return connection.execute(sql, parameters).fetchall()
+                except sqlite3.OperationalError as exc:
+                    if not is_busy(exc):
+                        raise
+                    return self.retry(lambda: connection.execute(sql, parameters).fetchall())
+            except sqlite3.Error as exc:
+                raise translate(exc, self.path, self.options.busy_timeout) from exc
+
+    def _open_reader(self) -> sqlite3.Connection:
+        if self._writer is None:
+            raise moved(self.path)
+        connection = self._connect()
+        connection.execute("PRAGMA query_only=1")
+        self._reader = connection
+        return connection
+
+    # -- bells -------------------------------------------------------------------------
+
+    def borrow_bell(self) -> Doorbell:
+        """A bell for one waiting call; give it back with `return_bell`."""
+        try:
+            bell = self._bells.pop()
+        except IndexError:
+            return Doorbell()
+        bell.drain()
+        bell.take_wake()
+        return bell
+
+    def return_bell(self, bell: Doorbell) -> None:
+        """Keep a bell for the next waiting call."""
+        if len(self._bells) < 64 and self.users:
+            self._bells.append(bell)
+        else:
+            bell.close()
+
+    def shut(self) -> None:
+        """Close everything.  The last process to close the file tidies its log away."""
+        with self.write_lock:
+            self.closed = True
+            self._disconnect()
+            while self._bells:
+                self._bells.pop().close()
+
+
+class Write:
+    """A write transaction; see `Store.write`."""
+
+    __slots__ = ("_connection", "_store", "_synchronous", "_timeout")
+
+    def __init__(self, store: Store, synchronous: str, timeout: float) -> None:
+        self._store = store
+        self._synchronous = synchronous
+        self._timeout = timeout
+
+    def __enter__(self) -> sqlite3.Connection:
+        store = self._store
+        if not store.write_lock.acquire(timeout=self._timeout):
+            raise busy(store.path, self._timeout)
+        try:
+            self._connection = store.begin(self._synchronous, self._timeout)
+        except sqlite3.Error as exc:
+            store.write_lock.release()
+            raise translate(exc, store.path, self._timeout) from exc
+        except BaseException:
+            store.write_lock.release()
+            raise
+        return self._connection
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        store = self._store
+        connection = self._connection
+        try:
+            if exc is None:
+                try:
+                    connection.execute("COMMIT")
+                    store.after_commit(connection)
+                except sqlite3.Error as failure:
+                    exc = failure
+            if exc is not None:
+                # SQLite has rolled back by itself after some errors (full disk, I/O).
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if isinstance(exc, sqlite3.Error):
+                    raise translate(exc, store.path, self._timeout) from exc
+        finally:
+            store.write_lock.release()
+
+
+# -- the process's stores --------------------------------------------------------------
+
+_stores: dict[tuple[str, Options], Store] = {}
+_stores_lock = threading.Lock()
+_inherited: list[Store] = []
+
+
+def open_store(url: Url, options: Mapping[str, Any], context: Context) -> Store:
+    """The store of a URL, opened; shared by all its users in this process.
+
+    Give it back with `close_store`.
+    """
+    schema.check_library()
+    read = read_options(url, options)
+    path = os.path.realpath(find_path(url, context.directory))
+    with _stores_lock:
+        store = _stores.get((path, read))
+        if store is None:
+            store = Store(path, read)
+            store.open()
+            _stores[path, read] = store
+        store.users += 1
+        return store
+
+
+def close_store(store: Store) -> None:
+    """Give a store back; its last user closes the file."""
+    if store.pid != os.getpid():
+        return
+    with _stores_lock:
+        store.users -= 1
+        if store.users > 0:
+            return
+        _stores.pop((store.path, store.options), None)
+    store.shut()
+
+
+def _forget_inherited() -> None:
+    """In a forked child: never close what the parent has open.
+
+    Closing a file drops all locks that a process holds on it, and SQLite would take
+    itself for the last user of the log.  So the connections are kept, unused, as long as
+    the child lives.
+    """
+    global _stores_lock  # noqa: PLW0603 - it may have been held at the fork
+    _stores_lock = threading.Lock()
+    _inherited.extend(_stores.values())
+    _stores.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)
