@@ -251,7 +251,8 @@ class LogStream:
     Args:
         logger: where to.
         level: of the lines.
-        original: the stream it stands for: lends its descriptor and encoding.
+        original: the stream it stands for, kept as an attribute: lends its descriptor
+            and encoding.
     """
 
     closed = False
@@ -259,7 +260,7 @@ class LogStream:
     def __init__(self, logger: logging.Logger, level: int, original: TextIO | None) -> None:
         self._logger = logger
         self._level = level
-        self._original = original
+        self.original = original
         # Per thread: two threads that print don't mix their lines, and a handler that
         # prints while it logs doesn't call itself for ever.
         self._local = threading.local()
@@ -267,12 +268,12 @@ class LogStream:
     @property
     def encoding(self) -> str:
         """Of the original."""
-        return getattr(self._original, "encoding", None) or "utf-8"
+        return getattr(self.original, "encoding", None) or "utf-8"
 
     @property
     def errors(self) -> str | None:
         """Of the original."""
-        return getattr(self._original, "errors", None)
+        return getattr(self.original, "errors", None)
 
     def write(self, text: str | bytes) -> int:
         """Log the whole lines; keep the rest until its end comes, or a flush."""
@@ -316,9 +317,9 @@ class LogStream:
 
     def fileno(self) -> int:
         """The original's descriptor, for subprocesses and faulthandler."""
-        if self._original is None:
+        if self.original is None:
             raise OSError("there is no stream to write to")
-        return self._original.fileno()
+        return self.original.fileno()
 
     def _log(self, lines: list[str]) -> None:
         local = self._local
@@ -335,9 +336,9 @@ class LogStream:
 def _open(path: str) -> logging.Handler:
     if not path:
         # The real stream even if stderr was redirected to the log before.
-        stream = sys.stderr
+        stream: Any = sys.stderr
         while isinstance(stream, LogStream):
-            stream = stream._original  # type: ignore[assignment]
+            stream = stream.original
         return logging.StreamHandler(stream or sys.__stderr__)
     try:
         if os.name == "posix":

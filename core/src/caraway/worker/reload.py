@@ -138,6 +138,7 @@ def run(
     command[0] = sys.executable
     environ = {**(os.environ if environment is None else environment), CHILD: "1"}
     watcher = Watcher(directories)
+    _end_by_signal()
     child = subprocess.Popen(command, env=environ)  # noqa: S603 - our own command again
     told_end = False
     try:
@@ -159,10 +160,22 @@ def run(
             child = subprocess.Popen(command, env=environ)  # noqa: S603 - as above
             told_end = False
     except KeyboardInterrupt:
-        # A terminal sends Ctrl-C to the worker too: it is stopping already.
+        # A terminal sends Ctrl-C to the worker too: it is stopping, and another signal now
+        # would make it stop hard.
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            child.wait(patience)
         return 0
     finally:
         end(child, patience)
+
+
+def _end_by_signal() -> None:
+    # Without this, a SIGTERM would leave the worker behind.
+    import signal
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 def end(child: subprocess.Popen[bytes], patience: float) -> None:
