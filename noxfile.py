@@ -160,7 +160,7 @@ def plugins(session: nox.Session, bundle: str | None) -> None:
         return
     row = tomllib.loads((ROOT / "extras-matrix.toml").read_text())
     path = row.get("bundle", row)[bundle]["path"]
-    dist = Path(session.create_tmp())
+    dist = Path(session.virtualenv.location) / "wheels"
     prepare(session, *TESTING, "build", "hatchling")
     for folder in ("core", path):
         session.run("python", "-m", "build", "-nw", "-o", str(dist), folder, silent=True)
