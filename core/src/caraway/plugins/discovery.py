@@ -136,7 +136,7 @@ def _pools(plugin: Plugin) -> dict[str, PoolEntry]:
         key: entry
         for entry in plugin.entries.get("pool", ())
         if isinstance(entry, PoolEntry)
-        for key in entry.keys()  # noqa: SIM118 - not a mapping
+        for key in entry.found_by()
     }
 
 

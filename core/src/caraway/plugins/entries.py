@@ -73,7 +73,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     options: tuple[Option, ...] = ()
     any_option: bool = False
 
-    def keys(self) -> tuple[str, ...]:
+    def found_by(self) -> tuple[str, ...]:
         """What it is found by."""
         return (self.name,)
 
@@ -87,7 +87,7 @@ class TransportEntry(Entry, frozen=True, kw_only=True):
 
     schemes: tuple[str, ...] = ()
 
-    def keys(self) -> tuple[str, ...]:
+    def found_by(self) -> tuple[str, ...]:
         return self.schemes or (self.name,)
 
 
@@ -100,7 +100,7 @@ class BackendEntry(Entry, frozen=True, kw_only=True):
 
     schemes: tuple[str, ...] = ()
 
-    def keys(self) -> tuple[str, ...]:
+    def found_by(self) -> tuple[str, ...]:
         return self.schemes or (self.name,)
 
 
@@ -120,7 +120,7 @@ class SerializerEntry(Entry, frozen=True, kw_only=True):
     safe: bool = True
     aliases: tuple[str, ...] = ()
 
-    def keys(self) -> tuple[str, ...]:
+    def found_by(self) -> tuple[str, ...]:
         return (self.name, self.content_type, *self.aliases)
 
 
@@ -135,7 +135,7 @@ class CompressorEntry(Entry, frozen=True, kw_only=True):
     content_type: str
     aliases: tuple[str, ...] = ()
 
-    def keys(self) -> tuple[str, ...]:
+    def found_by(self) -> tuple[str, ...]:
         return (self.name, self.content_type, *self.aliases)
 
 
@@ -151,7 +151,7 @@ class PoolEntry(Entry, frozen=True, kw_only=True):
     preload: str = ""
     aliases: tuple[str, ...] = ()
 
-    def keys(self) -> tuple[str, ...]:
+    def found_by(self) -> tuple[str, ...]:
         return (self.name, *self.aliases)
 
 
@@ -166,7 +166,7 @@ class ScheduleEntry(Entry, frozen=True, kw_only=True):
 
     schemes: tuple[str, ...] = ()
 
-    def keys(self) -> tuple[str, ...]:
+    def found_by(self) -> tuple[str, ...]:
         return self.schemes or (self.name,)
 
 
@@ -204,7 +204,7 @@ class CommandEntry(Struct, frozen=True, kw_only=True):
     doc: str = ""
     api: int = 1
 
-    def keys(self) -> tuple[str, ...]:
+    def found_by(self) -> tuple[str, ...]:
         return (self.name,)
 
 

@@ -42,6 +42,8 @@ class FailoverTransport(Transport):
     Args:
         makers: (what to call it, what builds it), the preferred one first.  Each is
             built when it is first tried.
+        capabilities: what each of them can do; an atomic commit is none of it, since
+            results and messages may be on different brokers.
         retry: seconds for which one that couldn't be built or reached is left alone
             by calls that go to all of them.
     """
@@ -49,23 +51,18 @@ class FailoverTransport(Transport):
     def __init__(
         self,
         makers: Sequence[tuple[str, Callable[[], Transport]]],
+        capabilities: frozenset[Capability] = frozenset(),
         *,
         retry: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._makers = list(makers)
+        self.capabilities = capabilities - {Capability.ATOMIC_COMMIT}  # type: ignore[misc]
         self._built: dict[int, Transport] = {}
         self._down: dict[int, float] = {}
         self._current = 0
         self._retry = retry
         self._monotonic = monotonic
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:  # type: ignore[override]
-        """What all that have been reached can do; never an atomic commit."""
-        found = [transport.capabilities for transport in self._built.values()]
-        common = frozenset.intersection(*found) if found else frozenset(Capability)
-        return common - {Capability.ATOMIC_COMMIT}
 
     # -- one of them -------------------------------------------------------------------
 

@@ -344,7 +344,7 @@ def check_entry(role: Role, entry: object) -> None:
         raise TypeError(f"returns {role.entry.__name__} records, not {type(entry).__name__}")
     if entry.api not in APIS:
         return  # the rest of it may mean anything; the look-up says what is needed
-    for key in entry.keys():  # noqa: SIM118 - not a mapping
+    for key in entry.found_by():
         if str(key).strip().lower() != key or not key:
             raise ValueError(f"{role.by} {key!r} isn't a lower-case text")
     path = getattr(entry, "factory", "") or getattr(entry, "target", "")

@@ -88,8 +88,14 @@ class Registry:
         if len(urls) > 1:
             from caraway.plugins.failover import FailoverTransport
 
-            makers = [self._tables.maker("transport", one, context, options) for one in urls]
-            return FailoverTransport(list(zip(map(str, urls), makers, strict=True)))
+            return FailoverTransport(
+                [
+                    (str(one), self._tables.maker("transport", one, context, options))
+                    for one in urls
+                ],
+                frozenset.intersection(*(self._tables.capabilities("transport", u) for u in urls)),
+                monotonic=context.monotonic,
+            )
         return cast("Transport", self._tables.maker("transport", urls[0], context, options)())
 
     def backend(
@@ -160,6 +166,16 @@ class Registry:
     def plugin_of(self, role: str, key: str) -> Plugin:
         """The plugin that provides a component; see `entry`."""
         return self._tables.find(role, key).plugin
+
+    def options(
+        self,
+        role: str,
+        url: str | Url,
+        context: Context,
+        options: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The options that the component of a URL would be built with."""
+        return self._tables.options(role, _one(url, role), context, options)
 
     # -- introspection -----------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from caraway.plugins.selection import Selection, normal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from caraway.interfaces.context import Context
+    from caraway.interfaces.context import Capability, Context
     from caraway.url import Url
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -186,24 +186,36 @@ class Tables:
     ) -> Callable[[], Any]:
         """What builds the component of a URL: all checks done, nothing built."""
         factory = self.factory(role, url.scheme)
-        given = options
-        setting = _OPTIONS_SETTING.get(role, "")
+        values = self.options(role, url, context, options)
+        return lambda: factory(url, values, context)
+
+    def options(
+        self, role: str, url: Url, context: Context, given: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """A component's options: its table's defaults, ``[plugins.<name>]``, the setting
+        of its role (or ``given`` instead), the URL's query; later ones win."""
+        setting = "options"
         if given is None:
+            setting = _OPTIONS_SETTING.get(role, "")
             given = context.settings.get(setting) or _NO_OPTIONS
         if ":" in url.scheme:
-            values: dict[str, Any] = {**given, **url.query}
-        else:
-            provider = self.find(role, url.scheme)
-            entry = cast("Entry", provider.entry)
-            values = resolve_options(
-                entry.options,
-                (f"plugins.{provider.plugin.name}", _own_table(provider.plugin, entry, context)),
-                (setting or "options", given),
-                ("URL", url.query),
-                what=f"{role} {url.scheme!r}",
-                any_option=entry.any_option,
-            )
-        return lambda: factory(url, values, context)
+            return {**given, **url.query}
+        provider = self.find(role, url.scheme)
+        entry = cast("Entry", provider.entry)
+        return resolve_options(
+            entry.options,
+            (f"plugins.{provider.plugin.name}", _own_table(provider.plugin, entry, context)),
+            (setting, given),
+            ("URL", url.query),
+            what=f"{role} {url.scheme!r}",
+            any_option=entry.any_option,
+        )
+
+    def capabilities(self, role: str, url: Url) -> frozenset[Capability]:
+        """What is declared of the component of a URL."""
+        if ":" in url.scheme:
+            return getattr(self.factory(role, url.scheme), "capabilities", frozenset())
+        return cast("Entry", self.find(role, url.scheme).entry).capabilities
 
 
 def _load_path(role: str, path: str) -> Callable[..., Any]:
@@ -240,5 +252,5 @@ def _add(table: Table, plugin: Plugin) -> None:
         return
     for role, entries in plugin.entries.items():
         for entry in entries:
-            for key in entry.keys():  # noqa: SIM118 - not a mapping
+            for key in entry.found_by():
                 table[role].setdefault(key, []).append(Provider(plugin, entry))
