@@ -73,14 +73,15 @@ class Attendant(threading.Thread):
 
     def _listen(self, timeout: float) -> None:
         channel = self._channel
-        if channel is None or channel.closed:
+        if channel is None or self._orphan:
             self._stopped.wait(timeout)
             return
         if not select.select([channel], [], [], timeout)[0]:
             return
-        for message in channel.receive():
+        messages = channel.receive()
+        for message in messages:
             self.obey(message)
-        if channel.closed and not self._stopped.is_set():
+        if not messages and channel.closed and not self._stopped.is_set():
             self._orphan = True
             self._lane.stop()
 
@@ -120,7 +121,7 @@ class Attendant(threading.Thread):
         ended = self._lane.board.done
         if ended != self._told and self._channel is not None and not self._channel.closed:
             self._told = ended
-            counts = {name: tuple(tally) for name, tally in list(self._lane.counts.items())}
+            counts = [[*key, *tally] for key, tally in list(self._lane.counts.items())]
             self._channel.send(tell="counts", counts=counts, fenced=self._lane.fenced)
 
     # -- the lane ----------------------------------------------------------------------

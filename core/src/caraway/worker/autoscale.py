@@ -50,7 +50,7 @@ class Autoscaler:
     def _resize(self, target: int) -> None:
         supervisor = self._supervisor
         if target != supervisor.target:
-            supervisor.post(lambda: supervisor.resize(target) and None)
+            supervisor.post(lambda: supervisor.resize(target))
 
     def _waiting(self) -> bool:
         names = [queue.name for queue in self._supervisor.template.queues]

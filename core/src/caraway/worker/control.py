@@ -16,6 +16,7 @@ import msgspec
 
 from caraway.control import REPLIES, REQUESTS
 from caraway.errors import CarawayError
+from caraway.worker.status import all_counts
 
 if TYPE_CHECKING:
     from caraway.interfaces import Broadcast, Subscription
@@ -177,10 +178,9 @@ def _active_queues(worker: Supervisor, _: dict[str, Any]) -> Any:
 
 
 def _stats(worker: Supervisor, _: dict[str, Any]) -> Any:
-    totals = {name: int(tally[0]) for name, tally in worker.totals.items()}
-    for lane in list(worker.lanes.values()):
-        for name, (count, _seconds) in lane.counts.items():
-            totals[name] = totals.get(name, 0) + int(count)
+    totals: dict[str, int] = {}
+    for (name, _state), (count, _seconds) in all_counts(worker).items():
+        totals[name] = totals.get(name, 0) + int(count)
     return {
         "total": totals,
         "pid": os.getpid(),

@@ -79,7 +79,7 @@ def _serve(sock: socket.socket, lane_main: LaneMain, supervisor: int) -> None:
     children: set[int] = set()
     while True:
         with contextlib.suppress(InterruptedError):
-            ready = select.select([sock, read_end], [], [])[0]
+            ready: list[Any] = select.select([sock, read_end], [], [])[0]
             if read_end in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(read_end, 4096)

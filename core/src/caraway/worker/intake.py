@@ -200,7 +200,7 @@ class Intake:
 
     def _store_started(self, started: list[TaskJob]) -> None:
         if self._backend is not None:
-            from caraway.protocol.result import encode_started
+            from caraway.protocol.result import encode_meta
 
             serializer = self._app.registry.serializer(self._app.conf.result_serializer)
             owner = self._config.owner
@@ -211,7 +211,12 @@ class Intake:
                         StoredResult(
                             task_id,
                             states.STARTED,
-                            encode_started(serializer, task_id, owner.pid, owner.worker),
+                            encode_meta(
+                                serializer,
+                                task_id,
+                                states.STARTED,
+                                {"pid": owner.pid, "hostname": owner.worker},
+                            ),
                             ttl,
                         )
                         for task_id, ttl in ids

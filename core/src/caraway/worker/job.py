@@ -160,12 +160,13 @@ class TaskJob:
         started: `time.monotonic` at its begin, 0.0 before.
         seconds: how long it took, 0.0 before its end.
         interrupted: why an exception was sent into it, None if none was.
+        state: of its outcome; ``PARKED`` if its body could not be read.
         settled: acknowledged already (``acks_late=False``): its end settles nothing.
     """
 
     __slots__ = (
         "delivery", "hard", "interrupted", "is_async", "plan", "seconds", "settled",
-        "slot", "soft", "started",
+        "slot", "soft", "started", "state",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, plan: TaskPlan) -> None:
@@ -177,6 +178,7 @@ class TaskJob:
         self.seconds = 0.0
         self.interrupted: str | None = None
         self.settled = False
+        self.state = "PARKED"
         limits = delivery.message.headers.get("timelimit")
         if limits:
             self.hard, self.soft = _limits(limits, plan)
@@ -219,6 +221,7 @@ class TaskJob:
             if self.interrupted == "terminated" and outcome.state == states.FAILURE:
                 outcome = self.plan.runner.settle_failure(request, TaskRevokedError("terminated"))
             log_outcome(self.plan, request, outcome)
+        self.state = outcome.state
         completion = self.plan.complete(self.delivery, request, outcome)
         self.seconds = monotonic() - self.started
         return completion

@@ -94,8 +94,9 @@ class Lane:
         self.pace = Pace(
             1 if self._inline else executor.slots, config.prefetch_limit, config.prefetch_seconds
         )
-        self.counts: dict[str, list[float]] = {}
-        """Per task name: runs, seconds.  Read by the attendant for the metrics."""
+        self.counts: dict[tuple[str, str], list[float]] = {}
+        """(task name, state) -> [runs, seconds].  Read by the attendant for the metrics."""
+        self.dead_lettered = 0
         self.draining = False
         self.exit_code = STOPPED
         self.fenced = 0
@@ -290,9 +291,10 @@ class Lane:
                 measured += 1
                 seconds += job.seconds
                 size += len(delivery.message.body)
-            tally = counts.get(job.plan.name)
+            key = (job.plan.name, job.state)
+            tally = counts.get(key)
             if tally is None:
-                counts[job.plan.name] = tally = [0, 0.0]
+                counts[key] = tally = [0, 0.0]
             tally[0] += 1
             tally[1] += job.seconds
         self._persist(normal, settled)

@@ -23,7 +23,7 @@ class LaneProcess:
         killed: by us.
         kill_at: when it is killed unless it has stopped (`time.monotonic`); 0.0 never.
         verdicts: (tag, started) -> (why, seconds), for runs that we ended.
-        counts: task name -> (runs, seconds), as the lane last told.
+        counts: [task name, state, runs, seconds] each, as the lane last told.
         fenced: how many late outcomes were fenced off.
     """
 
@@ -44,5 +44,17 @@ class LaneProcess:
         self.ready = self.stopping = self.suspended = self.dead = self.killed = False
         self.kill_at = 0.0
         self.verdicts: dict[Any, tuple[str, float]] = {}
-        self.counts: dict[str, tuple[float, float]] = {}
+        self.counts: list[list[Any]] = []
         self.fenced = 0
+
+
+Totals = dict[tuple[str, str], list[float]]
+"""(task name, state) -> [runs, seconds]."""
+
+
+def add_counts(totals: Totals, counts: list[list[Any]]) -> None:
+    """Add what a lane told to the worker's totals."""
+    for name, state, runs, seconds in counts:
+        tally = totals.setdefault((name, state), [0, 0.0])
+        tally[0] += runs
+        tally[1] += seconds

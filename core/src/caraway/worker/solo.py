@@ -24,7 +24,7 @@ from caraway.worker.attendant import Attendant
 from caraway.worker.channel import Channel
 from caraway.worker.lane import LOST, RECYCLE, Lane, LaneConfig
 from caraway.worker.lane_main import open_lane
-from caraway.worker.lanes import LaneProcess
+from caraway.worker.lanes import LaneProcess, Totals, add_counts
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -51,7 +51,8 @@ class SoloWorker:
         self.board = board
         self.template = template
         self.target = 1
-        self.totals: dict[str, list[float]] = {}
+        self.totals: Totals = {}
+        self.started = monotonic()
         self.lanes: dict[int, LaneProcess] = {}
         self.restarts = 0
         self.fenced = 0
@@ -104,10 +105,7 @@ class SoloWorker:
             attendant.end()
             self.lanes.pop(0, None)
             process.channel.close()
-            for name, (count, seconds) in lane.counts.items():
-                tally = self.totals.setdefault(name, [0, 0.0])
-                tally[0] += count
-                tally[1] += seconds
+            add_counts(self.totals, [[*key, *tally] for key, tally in lane.counts.items()])
 
     def _capabilities(self) -> frozenset[Capability]:
         capabilities = self.app.transport.capabilities
@@ -128,7 +126,7 @@ class SoloWorker:
 
     # -- the face of a supervisor --------------------------------------------------------
 
-    def post(self, call: Callable[[], None]) -> None:
+    def post(self, call: Callable[[], Any]) -> None:
         """Do it now: everything here is safe from any thread."""
         call()
 

@@ -23,7 +23,7 @@ from caraway.message import Owner, new_owner_id
 from caraway.worker.forkserver import ForkServer
 from caraway.worker.lane import LOST, RECYCLE, STOPPED, LaneConfig
 from caraway.worker.lane_main import LaneMain
-from caraway.worker.lanes import LaneProcess
+from caraway.worker.lanes import LaneProcess, Totals, add_counts
 from caraway.worker.undertaker import Remains
 
 if TYPE_CHECKING:
@@ -58,12 +58,13 @@ class Supervisor:
         self.stopping = False
         self.exit_code = 0
         self.restarts = 0
-        self.totals: dict[str, list[float]] = {}
+        self.totals: Totals = {}
+        self.started = time.monotonic()
         self.fenced = 0
         self.on_ready: Callable[[], None] = lambda: None
         self.processes = Capability.PROCESSES in pool.capabilities
         self._hard = False
-        self._posts: deque[Callable[[], None]] = deque()
+        self._posts: deque[Callable[[], Any]] = deque()
         self._early_deaths = 0
         self._not_before = 0.0
         self._ready_told = False
@@ -100,7 +101,7 @@ class Supervisor:
                 self.stop(hard=False)
         return self.exit_code
 
-    def post(self, call: Callable[[], None]) -> None:
+    def post(self, call: Callable[[], Any]) -> None:
         """Have the loop do something; any thread or signal handler may call this."""
         self._posts.append(call)
         try:
@@ -234,10 +235,7 @@ class Supervisor:
             self._selector.unregister(lane.channel)
             lane.channel.close()
         del self.lanes[lane.index]
-        for name, (count, seconds) in lane.counts.items():
-            tally = self.totals.setdefault(name, [0, 0.0])
-            tally[0] += count
-            tally[1] += seconds
+        add_counts(self.totals, lane.counts)
         self.fenced += lane.fenced
         self.keeper.unwatch(lane.owner)
         remains = Remains(

@@ -1,0 +1,135 @@
+"""The app that the crash tests run: every run leaves a line in a log that survives it.
+
+The environment says where: ``CRASH_BROKER``, ``CRASH_BACKEND``, ``CRASH_LOG``.  A line is
+``<s or e> <argument> <pid>``, written with one append each, so that it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from caraway import Caraway
+
+_log = os.open(os.environ["CRASH_LOG"], os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
+
+app = Caraway(
+    "crash_app",
+    broker=os.environ["CRASH_BROKER"],
+    backend=os.environ.get("CRASH_BACKEND") or os.environ["CRASH_BROKER"],
+    broker_lease=float(os.environ.get("CRASH_LEASE", "2")),
+    worker_shutdown_timeout=5.0,
+)
+
+
+def note(kind: str, argument: Any) -> None:
+    os.write(_log, f"{kind} {argument} {os.getpid()}\n".encode())
+
+
+@app.task
+def work(n: int, seconds: float = 0.0) -> int:
+    note("s", n)
+    if seconds:
+        time.sleep(seconds)
+    note("e", n)
+    return n
+
+
+@app.task(bind=True, max_retries=2)
+def retries_once(self: Any, n: int) -> int:
+    note("s", n)
+    if self.request.retries == 0:
+        note("e", n)
+        raise self.retry(countdown=0.05)
+    note("e", n)
+    return n
+
+
+@app.task
+def kills_itself(n: int) -> None:
+    note("s", n)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def holds_the_gil(n: int, seconds: float) -> int:
+    """A C call that keeps the GIL all the time it takes."""
+    import ctypes
+
+    note("s", n)
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+    note("e", n)
+    return n
+
+
+@app.task(acks_late=False)
+def at_most_once(n: int) -> None:
+    note("s", n)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(time_limit=1.0)
+def runs_too_long(n: int) -> None:
+    note("s", n)
+    time.sleep(60)
+
+
+@app.task(soft_time_limit=0.3)
+def runs_softly_too_long(n: int) -> str:
+    from caraway.errors import SoftTimeLimitExceeded
+
+    note("s", n)
+    try:
+        time.sleep(60)
+    except SoftTimeLimitExceeded:
+        return "cleaned up"
+    return "not limited"
+
+
+def _kill_at(point: str) -> None:
+    """Have this process killed at a named point of its nth commit: ``point:nth:file``;
+    the file makes sure that it happens once in all processes."""
+    from caraway.worker import commit
+
+    name, nth, flag = point.split(":", 2)
+    seen = {"commits": 0}
+
+    def die() -> None:
+        try:
+            os.close(os.open(flag, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def apply(self: Any, completions: Any) -> Any:
+        seen["commits"] += 1
+        now = seen["commits"] == int(nth)
+        if now and name == "before-store":
+            die()
+        if self.atomic:
+            lost = self._consumer.commit(completions)
+            if now and name == "after-commit":
+                die()
+            return lost
+        results = [c.result for c in completions if c.result is not None]
+        if results:
+            self._backend.store(results)
+        if now and name == "after-store":
+            die()
+        publications = [p for c in completions for p in c.publications]
+        if publications:
+            self._transport.publish(publications)
+        if now and name == "after-publish":
+            die()
+        lost = self._consumer.settle([c.settlement for c in completions])
+        if now and name == "after-settle":
+            die()
+        return lost
+
+    commit.Committer.apply = apply  # type: ignore[method-assign]
+
+
+if os.environ.get("CRASH_KILL_AT"):
+    _kill_at(os.environ["CRASH_KILL_AT"])

@@ -1,0 +1,34 @@
+"""Rate limits of one lane."""
+
+from __future__ import annotations
+
+from caraway.worker.limits import RateGate
+
+
+def test_the_first_runs_at_once_and_the_next_have_their_places() -> None:
+    gate = RateGate(2.0)
+    assert gate.delay("a", 100.0) == 0.0
+    assert gate.delay("b", 100.0) == 0.5
+    assert gate.delay("c", 100.0) == 1.0
+
+
+def test_a_message_that_comes_back_at_its_time_runs() -> None:
+    gate = RateGate(2.0)
+    gate.delay("a", 100.0)
+    assert gate.delay("b", 100.0) == 0.5
+    assert gate.delay("b", 100.5) == 0.0
+
+
+def test_a_message_that_comes_back_too_early_keeps_its_place() -> None:
+    gate = RateGate(1.0)
+    gate.delay("a", 100.0)
+    assert gate.delay("b", 100.0) == 1.0
+    assert gate.delay("b", 100.25) == 0.75
+    assert gate.delay("c", 100.25) == 1.75
+
+
+def test_after_a_pause_there_is_no_burst() -> None:
+    gate = RateGate(1.0)
+    gate.delay("a", 100.0)
+    assert gate.delay("b", 500.0) == 0.0
+    assert gate.delay("c", 500.0) == 1.0

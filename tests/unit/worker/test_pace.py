@@ -1,0 +1,51 @@
+"""How much a lane fetches."""
+
+from __future__ import annotations
+
+from caraway.worker.pace import MAX_BYTES, Pace
+
+
+def test_at_first_only_the_idle_slots_are_filled() -> None:
+    assert Pace(slots=1, limit=256, horizon=0.02).want(0) == 1
+    assert Pace(slots=8, limit=256, horizon=0.02).want(3) == 5
+
+
+def test_short_tasks_grow_the_batch_step_by_step_to_the_limit() -> None:
+    pace = Pace(slots=1, limit=256, horizon=0.02)
+    wanted = []
+    for _ in range(6):
+        wanted.append(pace.want(0))
+        pace.observe(wanted[-1], wanted[-1] * 20e-6, wanted[-1] * 80)
+    assert wanted == [1, 4, 16, 64, 256, 256]
+
+
+def test_tasks_of_two_milliseconds_are_fetched_for_the_horizon() -> None:
+    pace = Pace(slots=1, limit=256, horizon=0.02)
+    for _ in range(20):
+        pace.observe(10, 0.02, 800)
+    assert pace.want(0) == 10
+
+
+def test_long_tasks_are_fetched_for_idle_slots_only() -> None:
+    pace = Pace(slots=4, limit=256, horizon=0.02)
+    for _ in range(5):
+        pace.observe(64, 64 * 20e-6, 64)
+    assert pace.want(0) > 4
+    pace.observe(1, 1.0, 80)
+    assert pace.want(0) == 4
+    assert pace.want(4) == 0
+
+
+def test_heavy_bodies_make_batches_small() -> None:
+    pace = Pace(slots=1, limit=256, horizon=0.02)
+    for _ in range(5):
+        pace.observe(256, 256 * 10e-6, 256 * (MAX_BYTES // 4))
+    assert pace.want(0) == 4
+    pace.observe(1, 10e-6, MAX_BYTES * 2)
+    assert pace.want(0) == 1
+
+
+def test_nothing_observed_changes_nothing() -> None:
+    pace = Pace(slots=2, limit=256, horizon=0.02)
+    pace.observe(0, 0.0, 0)
+    assert pace.want(0) == 2
