@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from caraway.interfaces import Capability
-from caraway.testing.conformance import TransportSuite
+from caraway.testing.conformance import BackendSuite, ScheduleSuite, TransportSuite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +13,20 @@ if TYPE_CHECKING:
 class TestMemoryTransport(TransportSuite):
     factory = "caraway.builtin.memory:MemoryTransport"
     backend_factory = "caraway.builtin.memory:MemoryBackend"
+
+    def url(self, tmp_path: Path) -> str:
+        return f"memory://{tmp_path.name}"
+
+
+class TestMemoryBackend(BackendSuite):
+    factory = "caraway.builtin.memory:MemoryBackend"
+
+    def url(self, tmp_path: Path) -> str:
+        return f"memory://{tmp_path.name}"
+
+
+class TestMemoryScheduleStore(ScheduleSuite):
+    factory = "caraway.builtin.memory:MemoryScheduleStore"
 
     def url(self, tmp_path: Path) -> str:
         return f"memory://{tmp_path.name}"

@@ -117,6 +117,8 @@ class Suite:
     tick: ClassVar[float] = 0.25
     patience: ClassVar[float] = 10.0
     entry_capabilities: ClassVar[frozenset[Capability] | None] = None
+    main_thread: ClassVar[bool] = False
+    """Tests must run in the main thread (with `run`, they have no time limit then)."""
     probing = False
 
     # -- what a subclass says ----------------------------------------------------------

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from caraway.errors import CarawayError, PublishError, TransportError
 from caraway.message import Delivery, Message, Publication, Queue, Settlement
 from caraway.testing.conformance.suite import raises
 from caraway.testing.conformance.transport_case import TransportCase, ack, bodies
+
+if TYPE_CHECKING:
+    from caraway.interfaces.transport import Transport
 
 MEBIBYTE = 1024 * 1024
 
@@ -108,7 +112,16 @@ class PublishTests(TransportCase):
         assert delivery.message.headers == message.headers
 
     def test_odd_names_of_queues_do_no_harm(self) -> None:
-        for label in ("a b", "ü名", "it's", 'q"; DROP TABLE message; --', "a/b", "%s{0}", "*", "x?"):
+        for label in (
+            "a b",
+            "ü名",
+            "it's",
+            'q"; DROP TABLE message; --',
+            "a/b",
+            "%s{0}",
+            "*",
+            "x?",
+        ):
             name = self.name(label)
             self.publish(label, queue=name)
             assert bodies(self.take(self.consumer(name), 1)) == [label.encode()]
@@ -134,7 +147,8 @@ class PublishTests(TransportCase):
             try:
                 self.transport.publish([Publication(message, queue)])
             except PublishError as error:
-                assert error.failed == (0,), f"message {index}: failed is {error.failed}"
+                if error.failed != (0,):
+                    raise AssertionError(f"message {index}: failed is {error.failed}") from error
                 continue
             (delivery,) = self.take(self.consumer(queue), 1)
             assert delivery.message.body == message.body or delivery.defect
@@ -151,7 +165,8 @@ class PublishTests(TransportCase):
             self.transport.publish(batch)
         except PublishError as error:
             failed = error.failed
-            assert 1 in failed, f"failed doesn't name the bad one: {failed}"
+            if 1 not in failed:
+                raise AssertionError(f"failed doesn't name the bad one: {failed}") from error
         expected = sorted(
             bytes(item.message.body) for index, item in enumerate(batch) if index not in failed
         )
@@ -324,7 +339,7 @@ class SettleTests(TransportCase):
         (delivery,) = self.take(consumer, 1)
         consumer.settle(ack(delivery))
         for action in ("ack", "release", "reject"):
-            settlement = Settlement(delivery.tag, action)  # type: ignore[arg-type]
+            settlement = Settlement(delivery.tag, action)
             assert list(consumer.settle([settlement])) == [delivery.tag]
         self.nothing(consumer)
         assert self.depth().ready == 0
@@ -528,7 +543,7 @@ class LifecycleTests(TransportCase):
 
         def come_and_go(thread: int) -> None:
             for index in range(12):
-                transport = self.make_again()
+                transport: Transport = self._makers["make"](self.context)
                 try:
                     transport.publish([self.publication(f"{thread}:{index}")])
                     consumer = self.consumer(transport=transport)
@@ -539,7 +554,3 @@ class LifecycleTests(TransportCase):
 
         self.at_once(come_and_go, 8)
         assert len(set(self.drain(self.consumer(), 96))) == 96
-
-    def make_again(self) -> object:
-        """One more connection, closed by who asked."""
-        return self._makers["make"](self.context) if "make" in self._makers else self.open()

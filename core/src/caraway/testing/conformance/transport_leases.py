@@ -49,7 +49,7 @@ class LeaseTests(TransportCase):
         other = self.consumer(transport=self.open())
         (theirs,) = self.take(other, 1)
         for action in ("ack", "release", "reject"):
-            settlement = Settlement(mine.tag, action)  # type: ignore[arg-type]
+            settlement = Settlement(mine.tag, action)
             assert list(late.settle([settlement])) == [mine.tag]
         assert self.depth().held == 1, "a fenced settlement had an effect"
         self.nothing(self.consumer())
@@ -251,7 +251,9 @@ class CommitTests(TransportCase):
         backend: Backend = self.open_by("make_backend")
         return backend
 
-    def result(self, name: str, state: str = states.SUCCESS, payload: bytes = b"{}") -> StoredResult:
+    def result(
+        self, name: str, state: str = states.SUCCESS, payload: bytes = b"{}"
+    ) -> StoredResult:
         """A result of the task that `publication` makes of this body."""
         return StoredResult(self.task_id(name), state, payload)
 

@@ -1,0 +1,409 @@
+"""The suite of result backends.
+
+::
+
+    from caraway.testing.conformance import BackendSuite
+
+
+    class TestShelfBackend(BackendSuite):
+        factory = "caraway_shelf.backend:ShelfBackend"
+
+        def url(self, tmp_path):
+            return f"shelf://{tmp_path}/store"
+
+Each sentence of `caraway.interfaces.backend` has a test here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from caraway import states
+from caraway.errors import CarawayError
+from caraway.interfaces.context import Capability
+from caraway.message import StoredResult
+from caraway.testing.conformance.suite import Suite, needs, raises, skip
+
+if TYPE_CHECKING:
+    from caraway.interfaces.backend import Backend
+
+FINAL = sorted(states.READY_STATES)
+PASSING = ("RECEIVED", "STARTED", "RETRY", "PROGRESS")
+
+
+class BackendCase(Suite):
+    """Base of the backends' tests."""
+
+    kind = "backend"
+
+    @property
+    def backend(self) -> Backend:
+        """The test's first connection."""
+        found: Backend = self.subject
+        return found
+
+    def id(self, label: object = "task") -> str:
+        """An id that only this test uses."""
+        return f"{self.unique}-{label}"
+
+    def store(
+        self, label: object = "task", state: str = states.SUCCESS, payload: bytes = b"{}",
+        ttl: float = 0.0, backend: Backend | None = None,
+    ) -> None:  # fmt: skip
+        """Store one state."""
+        chosen = self.backend if backend is None else backend
+        chosen.store([StoredResult(self.id(label), state, payload, ttl)])
+
+    def state(self, label: object = "task", backend: Backend | None = None) -> str:
+        """The stored state, PENDING if there is none."""
+        chosen = self.backend if backend is None else backend
+        found = chosen.get([self.id(label)]).get(self.id(label))
+        return states.PENDING if found is None else found.state
+
+
+class StoreTests(BackendCase):
+    """`Backend.store`, `Backend.get`, `Backend.forget`."""
+
+    def test_what_was_stored_is_got_as_it_was(self) -> None:
+        payload = bytes(range(256))
+        self.store("x", states.SUCCESS, payload)
+        found = self.open().get([self.id("x")])
+        assert list(found) == [self.id("x")]
+        result = found[self.id("x")]
+        assert (result.task_id, result.state, result.payload) == (self.id("x"), "SUCCESS", payload)
+
+    def test_unknown_ids_are_left_out(self) -> None:
+        self.store("known")
+        found = self.backend.get([self.id("known"), self.id("unknown"), "", "'; --", "ü\x00"])
+        assert list(found) == [self.id("known")]
+        assert not self.backend.get([])
+
+    def test_a_batch_of_thousands_is_stored_and_got(self) -> None:
+        results = [StoredResult(self.id(index), "SUCCESS", b"%d" % index) for index in range(3000)]
+        self.backend.store(results)
+        found = self.backend.get([result.task_id for result in results])
+        assert {i: r.payload for i, r in found.items()} == {r.task_id: r.payload for r in results}
+
+    def test_a_payload_of_16_mebibytes_is_kept(self) -> None:
+        payload = bytes(range(256)) * (16 * 1024 * 1024 // 256)
+        self.store("big", payload=payload)
+        assert self.backend.get([self.id("big")])[self.id("big")].payload == payload
+
+    def test_an_empty_payload_is_kept(self) -> None:
+        self.store("empty", payload=b"")
+        assert self.backend.get([self.id("empty")])[self.id("empty")].payload == b""
+
+    def test_a_later_passing_state_replaces_an_earlier_one(self) -> None:
+        for state in PASSING:
+            self.store(state=state, payload=state.encode())
+            assert self.state() == state
+        self.store(state=states.SUCCESS)
+        assert self.state() == states.SUCCESS
+
+    def test_a_final_state_never_gives_way(self) -> None:
+        for final in FINAL:
+            self.store(final, final, b"first")
+            for late in (*PASSING, *FINAL):
+                self.store(final, late, b"late", backend=self.open())
+                found = self.backend.get([self.id(final)])[self.id(final)]
+                assert (found.state, found.payload) == (final, b"first"), f"gave way to {late}"
+
+    def test_a_final_state_never_gives_way_within_one_batch(self) -> None:
+        batch = [
+            StoredResult(self.id(), "STARTED", b"1"),
+            StoredResult(self.id(), "FAILURE", b"2"),
+            StoredResult(self.id(), "SUCCESS", b"3"),
+            StoredResult(self.id(), "RETRY", b"4"),
+        ]
+        self.backend.store(batch)
+        found = self.backend.get([self.id()])[self.id()]
+        assert (found.state, found.payload) == ("FAILURE", b"2")
+
+    def test_of_many_who_store_at_once_the_first_final_stands(self) -> None:
+        backends = [self.open() for _ in range(6)]
+        seen: list[set[bytes]] = [set() for _ in range(6)]
+
+        def work(index: int) -> None:
+            for number in range(10):
+                self.store(number, FINAL[index % 3], b"%d" % index, backend=backends[index])
+                found = backends[index].get([self.id(number)])[self.id(number)]
+                seen[number % 6].add(b"%d:" % number + found.payload)
+
+        self.at_once(work, 6)
+        for number in range(10):
+            answers = {body for part in seen for body in part if body.startswith(b"%d:" % number)}
+            assert len(answers) == 1, f"a final state changed: {answers}"
+
+    def test_storing_again_is_safe(self) -> None:
+        for _ in range(3):
+            self.store(payload=b"same")
+        assert self.backend.get([self.id()])[self.id()].payload == b"same"
+
+    def test_forgetting_drops_and_counts(self) -> None:
+        for label in "abc":
+            self.store(label)
+        assert self.backend.forget([self.id("a"), self.id("b"), self.id("never")]) == 2
+        assert self.backend.forget([self.id("a")]) == 0
+        assert list(self.backend.get([self.id(label) for label in "abc"])) == [self.id("c")]
+
+    def test_a_forgotten_task_may_be_stored_anew(self) -> None:
+        self.store(state=states.FAILURE)
+        self.backend.forget([self.id()])
+        self.store(state=states.STARTED)
+        assert self.state() == states.STARTED
+
+    def test_a_batch_that_fails_leaves_the_store_sound(self) -> None:
+        good = StoredResult(self.id("good"), "SUCCESS", b"{}")
+        bad = StoredResult(self.id("bad"), "SUCCESS", object())  # type: ignore[arg-type]
+        try:
+            self.backend.store([good, bad])
+        except (CarawayError, TypeError):
+            pass
+        self.store("after")
+        assert self.state("after") == states.SUCCESS
+
+    def test_threads_may_share_one_connection(self) -> None:
+        def work(index: int) -> None:
+            for number in range(20):
+                label = f"{index}-{number}"
+                self.store(label)
+                assert self.state(label) == states.SUCCESS
+
+        self.at_once(work, 8)
+
+
+class WaitTests(BackendCase):
+    """`Backend.wait`."""
+
+    def test_waiting_for_what_is_final_returns_at_once(self) -> None:
+        self.store("done", states.FAILURE, b"x")
+        self.store("running", states.STARTED)
+        started = time.monotonic()
+        ids = [self.id("done"), self.id("running"), self.id("unknown")]
+        found = self.backend.wait(ids, self.patience)
+        assert time.monotonic() - started < self.patience / 2
+        assert list(found) == [self.id("done")]
+        assert found[self.id("done")].payload == b"x"
+
+    def test_waiting_returns_all_that_are_final(self) -> None:
+        for label in "abc":
+            self.store(label)
+        found = self.backend.wait([self.id(label) for label in "abcd"], self.patience)
+        assert sorted(found) == [self.id(label) for label in "abc"]
+
+    def test_waiting_in_vain_ends_with_the_timeout(self) -> None:
+        self.use_real_time()
+        self.store("running", states.STARTED)
+        waiting = self.spawn(self.backend.wait, [self.id("running"), self.id("unknown")], 0.2)
+        assert waiting.result(self.patience) == {}
+        assert waiting.seconds >= 0.15
+        assert self.backend.wait([self.id("unknown")], 0) == {}
+
+    def test_a_result_stored_by_another_connection_ends_the_wait(self) -> None:
+        self.use_real_time()
+        other = self.open()
+        waiting = self.spawn(self.backend.wait, [self.id("x"), self.id("y")], self.patience)
+        time.sleep(0.1)
+        self.store("y", backend=other)
+        assert list(waiting.result(self.patience)) == [self.id("y")]
+
+    def test_a_state_that_is_not_final_does_not_end_the_wait(self) -> None:
+        self.use_real_time()
+        waiting = self.spawn(self.backend.wait, [self.id()], self.patience)
+        time.sleep(0.05)
+        self.store(state=states.STARTED)
+        time.sleep(0.05)
+        assert not waiting.ended.is_set()
+        self.store(state=states.SUCCESS)
+        assert list(waiting.result(self.patience)) == [self.id()]
+
+    def test_no_result_is_missed_between_looking_and_waiting(self) -> None:
+        self.use_real_time()
+        other = self.open()
+        for index in range(40):
+            waiting = self.spawn(self.backend.wait, [self.id(index)], self.patience)
+            time.sleep((index % 5) / 2000)
+            self.store(index, backend=other)
+            assert list(waiting.result(self.patience)) == [self.id(index)]
+
+    def test_many_may_wait_for_one_result(self) -> None:
+        self.use_real_time()
+        backends = [self.open() for _ in range(4)]
+        waiting = [self.spawn(b.wait, [self.id()], self.patience) for b in backends for _ in "ab"]
+        time.sleep(0.1)
+        self.store()
+        for waiter in waiting:
+            assert list(waiter.result(self.patience)) == [self.id()]
+
+    def test_one_may_wait_for_many_results(self) -> None:
+        self.use_real_time()
+        ids = [self.id(index) for index in range(1500)]
+        waiting = self.spawn(self.backend.wait, ids, self.patience)
+        time.sleep(0.05)
+        self.store(1234, backend=self.open())
+        assert list(waiting.result(self.patience)) == [self.id(1234)]
+
+
+class ExpiryTests(BackendCase):
+    """``StoredResult.ttl`` and `Backend.cleanup`."""
+
+    def test_an_expired_result_is_left_out(self) -> None:
+        self.store("short", ttl=self.unit)
+        self.store("long", ttl=100 * self.unit)
+        self.store("forever")
+        ids = [self.id(label) for label in ("short", "long", "forever")]
+        assert len(self.backend.get(ids)) == 3
+        self.pass_time(1.5)
+        assert sorted(self.backend.get(ids)) == sorted(ids[1:])
+        assert sorted(self.backend.wait(ids, 0)) == sorted(ids[1:])
+
+    def test_an_expired_final_state_gives_way(self) -> None:
+        self.store(state=states.FAILURE, ttl=self.unit)
+        self.pass_time(1.5)
+        self.store(state=states.STARTED)
+        assert self.state() == states.STARTED
+
+    def test_cleaning_up_keeps_what_is_not_expired(self) -> None:
+        self.store("short", ttl=self.unit)
+        self.store("forever")
+        self.pass_time(1.5)
+        assert self.backend.cleanup() >= 0
+        assert self.state("forever") == states.SUCCESS
+        assert self.state("short") == states.PENDING
+
+    @needs(Capability.TTL)
+    def test_nothing_is_left_to_forget_of_an_expired_result(self) -> None:
+        self.store("short", ttl=self.unit)
+        self.pass_time(1.5)
+        assert self.backend.forget([self.id("short")]) == 0
+
+
+class GroupTests(BackendCase):
+    """`Capability.GROUPS`."""
+
+    @needs(Capability.GROUPS)
+    def test_a_group_is_restored_as_it_was_saved(self) -> None:
+        self.backend.save_group(self.id("g"), b"\x00[1, 2]\xff", 0.0)
+        assert self.open().restore_group(self.id("g")) == b"\x00[1, 2]\xff"
+        self.backend.save_group(self.id("g"), b"new", 0.0)
+        assert self.backend.restore_group(self.id("g")) == b"new"
+
+    @needs(Capability.GROUPS)
+    def test_unknown_and_expired_groups_are_none(self) -> None:
+        assert self.backend.restore_group(self.id("never")) is None
+        self.backend.save_group(self.id("g"), b"x", self.unit)
+        assert self.backend.restore_group(self.id("g")) == b"x"
+        self.pass_time(1.5)
+        assert self.backend.restore_group(self.id("g")) is None
+
+    @needs(Capability.GROUPS)
+    def test_deleting_a_group_is_idempotent_and_drops_its_join(self) -> None:
+        self.backend.save_group(self.id("g"), b"x", 0.0)
+        assert self.backend.join(self.id("g"), "m1", 2, 0.0) is False
+        for _ in range(2):
+            self.backend.delete_group(self.id("g"))
+        assert self.backend.restore_group(self.id("g")) is None
+        assert self.backend.join(self.id("g"), "m2", 2, 0.0) is False
+
+    @needs(Capability.GROUPS)
+    def test_the_last_member_to_join_is_told_so(self) -> None:
+        other = self.open()
+        for index in range(9):
+            backend = other if index % 2 else self.backend
+            assert backend.join(self.id("g"), f"m{index}", 10, 0.0) is False
+        assert other.join(self.id("g"), "m9", 10, 0.0) is True
+
+    @needs(Capability.GROUPS)
+    def test_members_count_once_however_often_they_report(self) -> None:
+        for _ in range(5):
+            assert self.backend.join(self.id("g"), "m0", 3, 0.0) is False
+            assert self.backend.join(self.id("g"), "m1", 3, 0.0) is False
+        assert self.backend.join(self.id("g"), "m2", 3, 0.0) is True
+
+    @needs(Capability.GROUPS)
+    def test_after_the_join_only_its_completer_is_told_again(self) -> None:
+        assert self.backend.join(self.id("g"), "m0", 2, 0.0) is False
+        assert self.backend.join(self.id("g"), "m1", 2, 0.0) is True
+        assert self.backend.join(self.id("g"), "m0", 2, 0.0) is False
+        assert self.open().join(self.id("g"), "m1", 2, 0.0) is True
+        assert self.backend.join(self.id("g"), "m0", 2, 0.0) is False
+
+    @needs(Capability.GROUPS)
+    def test_a_group_of_one_joins_at_once(self) -> None:
+        assert self.backend.join(self.id("g"), "m0", 1, 0.0) is True
+
+    @needs(Capability.GROUPS)
+    def test_groups_join_each_for_itself(self) -> None:
+        assert self.backend.join(self.id("g"), "m0", 2, 0.0) is False
+        assert self.backend.join(self.id("h"), "m1", 2, 0.0) is False
+        assert self.backend.join(self.id("g"), "m1", 2, 0.0) is True
+
+    @needs(Capability.GROUPS)
+    def test_of_sixteen_threads_exactly_one_completes_the_join(self) -> None:
+        backends = [self.open() for _ in range(4)]
+        for number in range(10):
+            group = self.id(f"g{number}")
+
+            def join(index: int, group: str = group) -> bool:
+                answer: bool = backends[index % 4].join(group, f"m{index}", 16, 60.0)
+                return answer
+
+            assert sum(self.at_once(join, 16)) == 1
+
+    @needs(Capability.GROUPS)
+    def test_a_join_ends_with_its_time(self) -> None:
+        assert self.backend.join(self.id("g"), "m0", 2, self.unit) is False
+        self.pass_time(1.5)
+        assert self.backend.join(self.id("g"), "m1", 2, self.unit) is False
+
+
+class LifecycleTests(BackendCase):
+    """Opening and closing, once, twice and very often."""
+
+    def test_ping_is_answered(self) -> None:
+        self.backend.ping()
+
+    def test_closing_is_idempotent(self) -> None:
+        backend = self.open()
+        self.store(backend=backend)
+        backend.close()
+        backend.close()
+        self.open().close()
+        assert self.state() == states.SUCCESS
+
+    def test_a_closed_connection_says_so_in_our_words(self) -> None:
+        backend = self.open()
+        backend.close()
+        with raises(CarawayError):
+            self.store(backend=backend)
+
+    def test_connections_may_come_and_go_all_at_once(self) -> None:
+        self.store("first")
+
+        def come_and_go(thread: int) -> None:
+            for index in range(12):
+                backend = self._makers["make"](self.context)
+                self.store(f"{thread}:{index}", backend=backend)
+                backend.close()
+
+        self.at_once(come_and_go, 8)
+        ids = [self.id(f"{thread}:{index}") for thread in range(8) for index in range(12)]
+        assert len(self.backend.get(ids)) == 96
+
+    unreachable: str = ""
+    """A URL of this kind where nothing answers; empty if there can be none."""
+
+    def test_an_unreachable_store_is_told_in_our_words(self) -> None:
+        if not self.unreachable:
+            raise skip("no unreachable URL given")
+        from caraway.testing.conformance.suite import load
+        from caraway.url import Url
+
+        with raises(CarawayError):
+            backend = load(self.plain("factory"))(Url.parse(self.unreachable), {}, self.context)
+            backend.store([StoredResult("x", "SUCCESS", b"{}")])
+
+
+class BackendSuite(StoreTests, WaitTests, ExpiryTests, GroupTests, LifecycleTests):
+    """All duties and extensions of a result backend."""
