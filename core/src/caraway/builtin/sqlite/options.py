@@ -26,7 +26,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         busy_timeout: seconds to wait for other processes' transactions; default 5.
         poll_interval: seconds after which a waiting call looks by itself, should a wake
             have got lost; default 1.
-        cache_size: MiB of pages that a connection may keep; default 16.
+        cache_size: MiB of pages that a connection may keep; default 8.
         mmap_size: MiB of the file to map for reading; default 0, none.
         network: ``allow`` takes a file on a network file system, which only one machine
             may open then; default ``refuse``.
@@ -35,7 +35,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     synchronous: str = "full"
     busy_timeout: float = 5.0
     poll_interval: float = 1.0
-    cache_size: int = 16
+    cache_size: int = 8
     mmap_size: int = 0
     network: str = "refuse"
 
