@@ -76,22 +76,16 @@ class Run:
         for name, value in job.options.items():
             command += [f"--{name}", str(value)]
         try:
-            done = subprocess.run(
-                command, cwd=directory, env=env, capture_output=True, text=True,
-                timeout=300, check=False,
-            )  # fmt: skip
-            answer = _last_json(done.stdout)
+            output, errors = _finish(command, directory, env)
+            answer = _last_json(output)
             if answer is None:
                 log = directory / "worker.log"
                 tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
                 if self.verbose:
-                    say(done.stderr[-3000:] + tail)
-                text = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+                    say(errors[-3000:] + tail)
+                text = (errors.strip().splitlines() or ["no answer"])[-1]
                 self.notes[job.key] = f"failed: {text}"
                 return f"FAILED: {text}"
-        except subprocess.TimeoutExpired:
-            self.notes[job.key] = "failed: took longer than 300 s"
-            return "FAILED: took longer than 300 s"
         finally:
             shutil.rmtree(directory, ignore_errors=True)
         if answer["note"]:
@@ -111,6 +105,24 @@ class Run:
     def close(self) -> None:
         if self.redis is not None:
             self.redis.stop()
+
+
+def _finish(command: list[str], cwd: Path, env: dict[str, str]) -> tuple[str, str]:
+    """Run it to its end, at most 300 s; its output and errors."""
+    with subprocess.Popen(
+        command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            return process.communicate(timeout=300)
+        except BaseException as exc:
+            process.terminate()  # it stops its worker
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            if isinstance(exc, subprocess.TimeoutExpired):
+                return "", "took longer than 300 s"
+            raise
 
 
 def _last_json(text: str) -> dict[str, Any] | None:

@@ -150,10 +150,10 @@ ROWS: tuple[Row, ...] = (
     Row(
         "delay one at a time, to a bare insert",
         ("caraway.single", "bare.sqlite"),
-        _ratio("caraway.single.rate", "bare.sqlite.single"),
+        _ratio("caraway.single.rate", "bare.sqlite.publish_one"),
         0.5,
         "x",
-        _rates("caraway.single.rate", "bare.sqlite.single"),
+        _rates("caraway.single.rate", "bare.sqlite.publish_one"),
     ),
     Row(
         "delay from 8 threads, to one thread",
@@ -166,10 +166,10 @@ ROWS: tuple[Row, ...] = (
     Row(
         "delay_many, to bare batched inserts",
         ("caraway.bulk", "bare.sqlite"),
-        _ratio("caraway.bulk.rate", "bare.sqlite.bulk"),
+        _ratio("caraway.bulk.rate", "bare.sqlite.publish"),
         0.5,
         "x",
-        _rates("caraway.bulk.rate", "bare.sqlite.bulk"),
+        _rates("caraway.bulk.rate", "bare.sqlite.publish"),
     ),
     Row(
         "delay to result, idle worker, p50",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from typing import Any
 
@@ -43,6 +45,12 @@ def burn(edge: str) -> None:
     work.burn(edge)
 
 
+@app.task(name="bench.stop")
+def stop() -> None:
+    """End the worker warmly; for `bench.profiler`, whose worker is the calling process."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 class CarawaySide:
     """See `bench.side.Side`."""
 
@@ -64,10 +72,18 @@ class CarawaySide:
     def wait(self, handle: Any, timeout: float) -> None:
         handle.get(timeout=timeout)
 
+    def publish_delayed(self, count: int, countdown: float) -> None:
+        """Send so many no-ops that are due after so many seconds; for `bench.scale`."""
+        app.publish(noop.signature(countdown=countdown) for _ in range(count))
+
+    def unfinished(self) -> int:
+        """How many tasks wait, are not due, or run."""
+        return sum(q.ready + q.held + q.delayed for q in app.transport.stats())
+
     def finished(self, expected: int) -> bool:
         # the outcome is stored in the transaction that removes the message
         del expected
-        return all(not (q.ready or q.held or q.delayed) for q in app.transport.stats())
+        return self.unfinished() == 0
 
     def worker(self, *, processes: int, concurrency: int, pool: str) -> list[str]:
         number = processes if pool == "prefork" else concurrency
