@@ -2,7 +2,7 @@
 
 A middleware is an object with any of the methods of `Middleware`, or a plain function
 ``(request, call_next)``, ``async def`` for async tasks.  A chain is compiled once; an
-empty one is the function itself.
+empty one costs nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Middleware:
 
 def compile_chain(
     chain: Sequence[Any], fun: Callable[..., Any], *, is_async: bool
-) -> Callable[..., Any]:
+) -> Callable[[Request], Any] | None:
     """Compile the chain around one task's function.
 
     Args:
@@ -54,14 +54,15 @@ def compile_chain(
         is_async: it makes coroutines.
 
     Returns:
-        A function of the request; ``fun`` itself if no middleware has anything to do.
+        A function of the request; None if no middleware has anything to do: then call
+        ``fun`` itself.
 
     Raises:
         ImproperlyConfigured: a middleware can't wrap tasks of this colour.
     """
     links = [link for link in (_run_link(each, is_async=is_async) for each in chain) if link]
     if not links:
-        return fun
+        return None
 
     def end(request: Request) -> Any:
         return fun(*request.args, **request.kwargs)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from caraway.protocol.v2 import Codecs
 
 EMPTY_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-_JSON_END = b',{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
+JSON_END = b',{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
 _NO_EMBED: dict[str, Any] = {}
 
 Load = Callable[[Message], tuple[Any, dict[str, Any], dict[str, Any]]]
@@ -29,11 +29,11 @@ def body_encoder(serializer: Serializer) -> Callable[[Any, Any], bytes]:
     if serializer.content_type != "application/json":
         return lambda args, kwargs: dumps((args, kwargs, EMPTY_EMBED))
 
-    no_kwargs = b",{}" + _JSON_END
+    no_kwargs = b",{}" + JSON_END
 
     def encode(args: Any, kwargs: Any) -> bytes:
         if kwargs:
-            return b"[" + dumps(args) + b"," + dumps(kwargs) + _JSON_END
+            return b"[" + dumps(args) + b"," + dumps(kwargs) + JSON_END
         return b"[" + dumps(args) + no_kwargs
 
     return encode
@@ -86,9 +86,7 @@ def body_loader(registry: Codecs, accept_content: Iterable[str]) -> Load:
     return load
 
 
-def content_loader(
-    registry: Codecs, accept_content: Iterable[str]
-) -> Callable[[Message], Any]:
+def content_loader(registry: Codecs, accept_content: Iterable[str]) -> Callable[[Message], Any]:
     """What reads the bare content of a message: decompressed, then deserialized."""
     loaders = _loaders(registry, accept_content)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 _BATCH = 256
-_ready: list[str] = []
+ready: list[str] = []
 
 
 def new_id() -> str:
@@ -15,7 +15,7 @@ def new_id() -> str:
     lock; a forked child throws away what it inherited.
     """
     try:
-        return _ready.pop()
+        return ready.pop()
     except IndexError:
         _refill()
         return new_id()  # another thread may have been quicker: then fill again
@@ -30,8 +30,8 @@ def _refill() -> None:
             f"{text[at : at + 8]}-{text[at + 8 : at + 12]}-4{text[at + 13 : at + 16]}"
             f"-{variant}{text[at + 17 : at + 20]}-{text[at + 20 : at + 32]}"
         )
-    _ready.extend(fresh)
+    ready.extend(fresh)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ready.clear)
+    os.register_at_fork(after_in_child=ready.clear)

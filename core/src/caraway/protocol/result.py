@@ -14,6 +14,7 @@ from caraway.protocol.times import iso
 if TYPE_CHECKING:
     from caraway.interfaces.serializer import Serializer
 
+
 def success_encoder(
     serializer: Serializer, clock: Callable[[], float] = time
 ) -> Callable[[str, Any], bytes]:

@@ -87,9 +87,7 @@ def due_time(
     return 0.0
 
 
-def expiry_time(
-    expires: datetime | float | str | None, *, now: float, zone: Any = None
-) -> float:
+def expiry_time(expires: datetime | float | str | None, *, now: float, zone: Any = None) -> float:
     """When a message expires (epoch seconds), 0.0 for never.
 
     Args:

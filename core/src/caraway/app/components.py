@@ -1,0 +1,425 @@
+"""What an app is made of, each built when it is first asked for."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from caraway.app import current
+from caraway.interfaces.context import Context
+from caraway.message import Publication, Queue, StoredResult
+
+if TYPE_CHECKING:
+    from caraway.control import Control
+    from caraway.interfaces.backend import Backend
+    from caraway.interfaces.serializer import Serializer
+    from caraway.interfaces.transport import Transport
+    from caraway.plugins.registry import Registry
+    from caraway.producer import Producer
+    from caraway.producer.io_thread import PublishThread
+    from caraway.result.waiter import ResultWaiter
+    from caraway.routing import Router
+    from caraway.settings import Settings
+
+    Publish = Callable[[Sequence[Publication]], None]
+    from caraway.app.registry import TaskRegistry
+
+_UNKNOWN: Any = object()
+
+
+class Components:
+    """The parts of an app; see `caraway.app.Caraway`."""
+
+    on_configure: Any
+    on_after_configure: Any
+    on_after_fork: Any
+    _keywords: dict[str, Any]
+    _plugins: tuple[object, ...]
+    _tasks: TaskRegistry
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._conf: Settings | None = None
+        self._configurers: list[Callable[[Settings], None]] = []
+        self._registry: Registry | None = None
+        self._context: Context | None = None
+        self._transport: Transport | None = None
+        self._backend: Backend | None = None
+        self._producer: Producer | None = None
+        self._router: Router | None = None
+        self._queues: dict[str, Queue] | None = None
+        self._middleware: tuple[Any, ...] | None = None
+        self._publish_chain: Publish | None | Any = _UNKNOWN
+        self._publish_thread: PublishThread | None = None
+        self._result_waiter: ResultWaiter | None = None
+        self._result_serializer: Serializer | None = None
+        self._control: Control | None = None
+        self._origin = ""
+        self._oid = ""
+
+    # -- settings ----------------------------------------------------------------------
+
+    @property
+    def conf(self) -> Settings:
+        """The settings in force.  Read with the first use.
+
+        Raises:
+            ImproperlyConfigured: a setting is unknown or bad.
+        """
+        conf = self._conf
+        return conf if conf is not None else self._load_settings()
+
+    def _load_settings(self) -> Settings:
+        from caraway.settings import load
+
+        with self._lock:
+            if self._conf is not None:
+                return self._conf
+            self.on_configure.send(sender=self)
+            conf = load(self._keywords)
+            for configure in self._configurers:
+                configure(conf)
+            self._conf = conf
+        self.on_after_configure.send(sender=self, source=conf)
+        return conf
+
+    def _configure_by(self, configure: Callable[[Settings], None]) -> None:
+        """Have settings changed now, or when they are read."""
+        if self._conf is None:
+            self._configurers.append(configure)
+        else:
+            configure(self._conf)
+            self.forget_plans()
+
+    def forget_plans(self) -> None:
+        """Settings changed: what was derived from them is made anew."""
+        self._router = self._queues = self._middleware = None
+        self._publish_chain = _UNKNOWN
+        self._result_serializer = None
+        for task in self._tasks.values():
+            task.forget_plans()
+
+    # -- components --------------------------------------------------------------------
+
+    @property
+    def registry(self) -> Registry:
+        """Finds components by scheme or name."""
+        registry = self._registry
+        if registry is None:
+            from caraway.plugins.registry import Registry
+
+            conf = self.conf
+            with self._lock:
+                registry = self._registry
+                if registry is None:
+                    registry = self._registry = Registry.discover(
+                        plugins=self._plugins,
+                        block=conf.plugins_block,
+                        prefer=conf.plugins_prefer,
+                    )
+        return registry
+
+    @property
+    def context(self) -> Context:
+        """What components may use of their surroundings; tests replace its clocks."""
+        context = self._context
+        if context is None:
+            conf = self.conf
+            context = self._context = Context(
+                settings=conf, node=self.node, directory=conf.project.directory
+            )
+        return context
+
+    @context.setter
+    def context(self, context: Context) -> None:
+        if self._transport is not None or self._backend is not None:
+            raise RuntimeError("set the context before the transport and the backend are built")
+        self._context = context
+
+    @property
+    def transport(self) -> Transport:
+        """The broker."""
+        transport = self._transport
+        if transport is None:
+            registry, context, url = self.registry, self.context, self.conf.broker_url
+            with self._lock:
+                transport = self._transport
+                if transport is None:
+                    transport = self._transport = registry.transport(url, context)
+        return transport
+
+    @property
+    def backend_enabled(self) -> bool:
+        """True if results are kept anywhere."""
+        url = self.conf.result_backend
+        return bool(url) and not str(url).startswith("disabled")
+
+    @property
+    def backend(self) -> Backend:
+        """Where results are kept; one that refuses if they aren't."""
+        backend = self._backend
+        if backend is None:
+            registry, context, url = self.registry, self.context, self.conf.result_backend
+            enabled = self.backend_enabled
+            with self._lock:
+                backend = self._backend
+                if backend is None:
+                    if enabled and url is not None:
+                        backend = registry.backend(url, context)
+                    else:
+                        from caraway.result.disabled import DisabledBackend
+
+                        backend = DisabledBackend()
+                    self._backend = backend
+        return backend
+
+    @property
+    def producer(self) -> Producer:
+        """Publishes; joins calls that are made at the same moment."""
+        producer = self._producer
+        if producer is None:
+            from caraway.producer import Producer
+
+            conf = self.conf
+            with self._lock:
+                producer = self._producer
+                if producer is None:
+                    producer = self._producer = Producer(
+                        lambda: self.transport,
+                        timeout=conf.broker_publish_timeout,
+                        policy=conf.task_publish_retry_policy if conf.task_publish_retry else None,
+                    )
+        return producer
+
+    @property
+    def publish_thread(self) -> PublishThread:
+        """Publishes for coroutines."""
+        thread = self._publish_thread
+        if thread is None:
+            from caraway.producer.io_thread import PublishThread
+
+            publish = self.publish_middleware or self.producer.publish
+            with self._lock:
+                thread = self._publish_thread
+                if thread is None:
+                    thread = self._publish_thread = PublishThread(publish)
+        return thread
+
+    @property
+    def result_waiter(self) -> ResultWaiter:
+        """Waits for results on behalf of coroutines."""
+        waiter = self._result_waiter
+        if waiter is None:
+            from caraway.result.waiter import ResultWaiter
+
+            with self._lock:
+                waiter = self._result_waiter
+                if waiter is None:
+                    waiter = self._result_waiter = ResultWaiter(lambda: self.backend)
+        return waiter
+
+    @property
+    def result_serializer(self) -> Serializer:
+        """Of ``result_serializer``."""
+        serializer = self._result_serializer
+        if serializer is None:
+            serializer = self.registry.serializer(self.conf.result_serializer)
+            self._result_serializer = serializer
+        return serializer
+
+    @property
+    def control(self) -> Control:
+        """Remote control of the workers."""
+        control = self._control
+        if control is None:
+            from caraway.control import Control
+
+            control = self._control = Control(self)  # type: ignore[arg-type]
+        return control
+
+    @property
+    def middleware(self) -> tuple[Any, ...]:
+        """Middleware around runs and publishes, outermost first."""
+        middleware = self._middleware
+        if middleware is None:
+            middleware = self._middleware = tuple(
+                self._make_middleware(each) for each in self.conf.middleware
+            )
+        return middleware
+
+    def _make_middleware(self, each: Any) -> Any:
+        found = self.registry.middleware(each) if isinstance(each, str) else each
+        return found() if isinstance(found, type) else found
+
+    @property
+    def publish_middleware(self) -> Publish | None:
+        """The chain around publishing; None if no middleware has anything to do there."""
+        if self._publish_chain is _UNKNOWN:
+            chain = self.middleware
+            self._publish_chain = self.publish_through(self.producer.publish) if chain else None
+        found: Publish | None = self._publish_chain
+        return found
+
+    def publish_through(self, publish: Publish) -> Publish:
+        """The middleware's chain around another way to publish."""
+        from caraway.middleware import compile_publish
+
+        return compile_publish(self.middleware, publish)
+
+    # -- routing -----------------------------------------------------------------------
+
+    def queues(self, names: Sequence[str] | str | None = None) -> list[Queue]:
+        """Queues to consume.
+
+        Args:
+            names: of queues, declared or not; None: all of ``task_queues``, or the
+                default queue.
+
+        Raises:
+            QueueNotFound: a name isn't declared, and creating is switched off.
+        """
+        declared = self._declared_queues()
+        if names is None:
+            return list(declared.values())
+        if isinstance(names, str):
+            names = [name.strip() for name in names.split(",") if name.strip()]
+        router = self.router
+        found = []
+        for name in names:
+            if name in declared:
+                found.append(declared[name])
+            else:
+                router.route("", options={"queue": name})
+                found.append(Queue(name=name, exchange=name, routing_key=name))
+        return found
+
+    def _declared_queues(self) -> dict[str, Queue]:
+        queues = self._queues
+        if queues is None:
+            from caraway.routing import read_queues
+
+            conf = self.conf
+            queues = self._queues = read_queues(
+                conf.task_queues,
+                default_queue=conf.task_default_queue,
+                default_exchange=conf.task_default_exchange,
+                default_exchange_type=conf.task_default_exchange_type,
+                default_routing_key=conf.task_default_routing_key,
+                max_priority=conf.task_queue_max_priority,
+            )
+        return queues
+
+    @property
+    def router(self) -> Router:
+        """Finds the queue of a task."""
+        router = self._router
+        if router is None:
+            from caraway.routing import Router
+
+            conf = self.conf
+            router = self._router = Router(
+                conf.task_routes,
+                queues=self._declared_queues(),
+                default_queue=conf.task_default_queue,
+                create_missing=conf.task_create_missing_queues,
+            )
+        return router
+
+    # -- names -------------------------------------------------------------------------
+
+    @property
+    def node(self) -> str:
+        """Name of this process: ``gen<pid>@<host>``, as in message headers."""
+        return self.origin
+
+    @property
+    def origin(self) -> str:
+        """The header ``origin``."""
+        if not self._origin:
+            import platform
+
+            self._origin = f"gen{os.getpid()}@{platform.node()}"
+        return self._origin
+
+    @property
+    def oid(self) -> str:
+        """Id of this app in this process: the reply queue's name in messages."""
+        if not self._oid:
+            from caraway.protocol.ids import new_id
+
+            self._oid = new_id()
+        return self._oid
+
+    thread_oid = oid
+
+    # -- states ------------------------------------------------------------------------
+
+    def store_state(self, task_id: str | None, state: str, meta: Any) -> None:
+        """Store a state of a task; see `Task.update_state`.
+
+        Raises:
+            ValueError: there is no task id (outside of a run).
+        """
+        from caraway.protocol.result import encode_exception, encode_meta
+
+        if not task_id:
+            raise ValueError("update_state() needs a task_id outside of a running task")
+        if isinstance(meta, BaseException):
+            meta = encode_exception(meta)
+        self.store_payload(
+            task_id, state, encode_meta(self.result_serializer, task_id, state, meta)
+        )
+
+    def store_payload(self, task_id: str, state: str, payload: bytes) -> None:
+        """Store a state that is encoded already."""
+        ttl = float(self.conf.result_expires or 0.0)
+        self.backend.store([StoredResult(task_id, state, payload, ttl)])
+
+    def send_event(self, type_: str, **fields: Mapping[str, Any] | Any) -> None:
+        """Send a custom event.  Events aren't part of this version: nothing is sent."""
+
+    # -- life --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Publish what waits, and free connections.  The app can be used again."""
+        with self._lock:
+            thread, self._publish_thread = self._publish_thread, None
+            transport, self._transport = self._transport, None
+            backend, self._backend = self._backend, None
+            self._result_waiter = None
+        if thread is not None:
+            # what it still has goes through a connection of its own
+            with self._lock:
+                if self._transport is None:
+                    self._transport, transport = transport, None
+            thread.close()
+            with self._lock:
+                transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+        if backend is not None:
+            backend.close()
+
+    def forget_connections(self) -> None:
+        """Drop, without closing, what a forked child inherited: it is the parent's."""
+        self._lock = threading.RLock()
+        self._transport = self._backend = None
+        self._publish_thread = self._result_waiter = self._control = None
+        self._context = None
+        self._origin = self._oid = ""
+        if self._producer is not None:
+            self._producer.reset()
+        for task in self._tasks.values():
+            task.forget_plans()
+        self.on_after_fork.send(sender=self)
+
+
+def _forget_all() -> None:
+    for app in list(current.apps):
+        app.forget_connections()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,267 @@
+"""Hands publications to the transport: group commit, retries, one deadline.
+
+Calls from several threads at the same moment become one `Transport.publish`: the first
+publishes its own; those that come meanwhile queue up, and the first of them then
+publishes for all.  A lone call waits for nobody.
+
+Steps of one call:
+
+1. nobody is publishing: publish now;
+2. else wait, until somebody published ours too, or until it is our turn to publish for
+   all who wait;
+3. hand the turn on, then return or raise: to each caller what became of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+from time import monotonic, sleep
+from typing import Any
+
+from caraway.errors import CarawayError, PublishError, TransportUnavailable
+from caraway.interfaces.transport import Transport
+from caraway.message import Publication
+from caraway.retry import publish_intervals
+
+BATCH = 1000
+"""Most publications that callers are joined to in one batch."""
+
+
+class Producer:
+    """Publishes for one app in one process.
+
+    Args:
+        transport: gives the transport; called when it is needed.
+        timeout: seconds for one attempt to publish (``broker_publish_timeout``).
+        policy: pauses between attempts (``task_publish_retry_policy``); None: no retry.
+        clock: seconds of a clock that never jumps.
+        sleep: pauses between attempts.
+    """
+
+    def __init__(
+        self,
+        transport: Callable[[], Transport],
+        *,
+        timeout: float = 5.0,
+        policy: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], None] = sleep,
+    ) -> None:
+        self._transport = transport
+        self._timeout = timeout
+        self._policy = policy
+        self._clock = clock
+        self._sleep = sleep
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: in a forked child, which has none of the threads that waited."""
+        self._turn = Lock()
+        self._busy = False
+        self._waiting: list[_Ticket] = []
+
+    def publish(self, publications: Sequence[Publication]) -> None:
+        """Publish; return when the broker has them all.
+
+        Args:
+            publications: one or more.
+
+        Raises:
+            PublishError: says which are not in the broker; the others are.
+            TransportUnavailable: the broker couldn't be reached in time, with all
+                retries.  Publishing again is safe.
+        """
+        turn = self._turn
+        with turn:
+            if self._busy:
+                ticket = _Ticket(publications, self._clock() + self._timeout)
+                self._waiting.append(ticket)
+            else:
+                self._busy = True
+                ticket = None
+        if ticket is not None:
+            self._follow(ticket)
+            return
+        try:
+            self._transport().publish(publications, timeout=self._timeout)
+        except TransportUnavailable as exc:
+            # others need not wait for our pauses: they find out by themselves
+            self._hand_on()
+            self._again(publications, exc, self._policy, self._timeout)
+            return
+        except BaseException:
+            self._hand_on()
+            raise
+        with turn:
+            if not self._waiting:
+                self._busy = False
+                return
+        self._hand_on()
+
+    def publish_apart(
+        self,
+        publications: Sequence[Publication],
+        *,
+        policy: Mapping[str, Any] | None,
+        timeout: float | None = None,
+    ) -> None:
+        """Publish with a retry policy or timeout of its own, joined to nobody.
+
+        Args:
+            publications: one or more.
+            policy: None: no retry.
+            timeout: seconds for one attempt; None is the app's.
+        """
+        timeout = self._timeout if timeout is None else timeout
+        try:
+            self._transport().publish(publications, timeout=timeout)
+        except TransportUnavailable as exc:
+            self._again(publications, exc, policy, timeout)
+
+    # -- following ---------------------------------------------------------------------
+
+    def _follow(self, ticket: _Ticket) -> None:
+        try:
+            done = ticket.gate.acquire(timeout=max(0.0, ticket.deadline - self._clock()))
+        except BaseException:
+            self._leave(ticket)
+            raise
+        if not done and self._leave(ticket, late=True):
+            raise TransportUnavailable(
+                f"publishing took longer than {self._timeout} s",
+                hint="the broker is slow or stuck; publishing again is safe",
+            )
+        if ticket.leads:
+            self._lead(ticket)
+        error = ticket.error
+        if isinstance(error, TransportUnavailable):
+            self._again(ticket.publications, error, self._policy, self._timeout)
+        elif error is not None:
+            raise error
+
+    def _lead(self, own: _Ticket) -> None:
+        with self._turn:
+            batch: list[_Ticket] = []
+            size = 0
+            while self._waiting and (not batch or size < BATCH):
+                batch.append(self._waiting.pop(0))
+                size += len(batch[-1].publications)
+        publications = [each for ticket in batch for each in ticket.publications]
+        try:
+            self._transport().publish(publications, timeout=self._timeout)
+        except PublishError as exc:
+            _share_out(batch, exc)
+        except TransportUnavailable as exc:
+            for ticket in batch:
+                # each thread raises an exception of its own: a traceback is not shared
+                ticket.error = _copy(exc)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nobody may be left waiting
+            self._one_by_one(batch, exc)
+        except BaseException:
+            # ours alone (KeyboardInterrupt): the others try again
+            with self._turn:
+                self._waiting[:0] = [ticket for ticket in batch if ticket is not own]
+            self._hand_on()
+            raise
+        self._hand_on()
+        for ticket in batch:
+            if ticket is not own:
+                ticket.gate.release()
+
+    def _one_by_one(self, batch: Sequence[_Ticket], error: Exception) -> None:
+        """A batch failed as a whole: find out whose fault it was."""
+        for ticket in batch:
+            if len(batch) > 1:
+                try:
+                    self._transport().publish(ticket.publications, timeout=self._timeout)
+                except Exception as own:  # noqa: BLE001 - as above
+                    ticket.error = own
+            else:
+                ticket.error = error
+
+    def _hand_on(self) -> None:
+        """Give the turn to the first who waits, or leave it free."""
+        with self._turn:
+            if self._waiting:
+                head = self._waiting[0]
+                head.leads = True
+                head.gate.release()
+            else:
+                self._busy = False
+
+    def _leave(self, ticket: _Ticket, *, late: bool = False) -> bool:
+        """Give up waiting; False if it is too late for that because our turn has come."""
+        with self._turn:
+            if ticket.leads:
+                if late:
+                    return False
+            else:
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+                return True
+        self._hand_on_from(ticket)
+        return True
+
+    def _hand_on_from(self, ticket: _Ticket) -> None:
+        with self._turn:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+        self._hand_on()
+
+    # -- retrying ----------------------------------------------------------------------
+
+    def _again(
+        self,
+        publications: Sequence[Publication],
+        error: TransportUnavailable,
+        policy: Mapping[str, Any] | None,
+        timeout: float,
+    ) -> None:
+        if policy is not None:
+            for pause in publish_intervals(policy):
+                if pause:
+                    self._sleep(pause)
+                try:
+                    self._transport().publish(publications, timeout=timeout)
+                except TransportUnavailable as exc:
+                    error = exc
+                else:
+                    return
+        raise error
+
+
+class _Ticket:
+    """One caller that waits for its publications to be published."""
+
+    __slots__ = ("deadline", "error", "gate", "leads", "publications")
+
+    def __init__(self, publications: Sequence[Publication], deadline: float) -> None:
+        self.publications = publications
+        self.deadline = deadline
+        self.error: BaseException | None = None
+        self.leads = False
+        self.gate = Lock()
+        self.gate.acquire()
+
+
+def _share_out(batch: Sequence[_Ticket], error: PublishError) -> None:
+    """Tell each caller which of its own publications failed; the others get no error."""
+    failed = set(error.failed)
+    start = 0
+    for ticket in batch:
+        end = start + len(ticket.publications)
+        mine = tuple(at - start for at in range(start, end) if at in failed)
+        if mine:
+            ticket.error = PublishError(*error.args, failed=mine, hint=error.hint)
+            ticket.error.__cause__ = error
+        start = end
+
+
+def _copy(error: CarawayError) -> CarawayError:
+    try:
+        copy = type(error)(*error.args, hint=error.hint)
+    except Exception:  # noqa: BLE001 - a subclass with another constructor
+        return error
+    copy.__cause__ = error
+    return copy
