@@ -176,7 +176,6 @@ def _check(
 ) -> Any:
     """The report on one component; None if the URL isn't one of its schemes."""
     from caraway.interfaces import Context
-    from caraway.plugins.manager import load_object
     from caraway.testing import conformance
     from caraway.url import Url
 
@@ -187,9 +186,25 @@ def _check(
         attributes["options"] = registry.options(role, url, Context())
         attributes["virtual_clock"] = virtual or plugin.origin == "built-in"
         for backend in plugin.entries.get("backend", ()) if role == "transport" else ():
-            attributes["backend_factory"] = load_object(getattr(backend, "factory", ""))
-    factory = load_object(getattr(entry, "factory", ""))
-    return conformance.run(role, factory, url or None, **attributes)
+            attributes["backend_factory"] = _importable(backend)
+    return conformance.run(role, _importable(entry), url or None, **attributes)
+
+
+def _importable(entry: AnyEntry) -> str:
+    """The factory's path, once it is sure that it can be imported."""
+    from caraway.errors import ComponentUnusable
+    from caraway.plugins.manager import describe, load_object
+
+    path = str(getattr(entry, "factory", ""))
+    try:
+        load_object(path)
+    except Exception as exc:
+        driver = getattr(entry, "driver", "")
+        raise ComponentUnusable(
+            f"{path} can't be imported: {describe(exc)}",
+            hint=f"pip install {driver}" if driver else "",
+        ) from exc
+    return path
 
 
 # -- what is told ----------------------------------------------------------------------

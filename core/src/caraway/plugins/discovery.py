@@ -142,7 +142,8 @@ def _pools(plugin: Plugin) -> dict[str, PoolEntry]:
 
 def _asker() -> str:
     """Who made discovery happen: the nearest frame outside this package."""
+    here = os.path.dirname(__file__)
     frame = sys._getframe(1)
-    while frame.f_back is not None and "/plugins/" in frame.f_code.co_filename.replace("\\", "/"):
+    while frame.f_back is not None and os.path.dirname(frame.f_code.co_filename) == here:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -223,7 +223,10 @@ def _new_manager() -> Any:
         def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
             if not name.startswith("caraway_"):
                 return None
-            options = hook_options(getattr(plugin, name, None))
+            try:
+                options = hook_options(getattr(plugin, name))
+            except Exception:  # noqa: BLE001 - a property that raises is no hook
+                return None
             if options is None:
                 return None
             return {
@@ -243,20 +246,23 @@ def _new_manager() -> Any:
 def _read_hooks(record: Plugin, obj: object, *, shared: bool = True) -> None:
     """Let pluggy validate the implementations of ``obj``, then register its entries."""
     global _pluggy  # noqa: PLW0603 - one manager a process, made on first need
+    import pluggy
+
     try:
         if not shared:
             manager = _new_manager()
         else:
             _pluggy = manager = _pluggy or _new_manager()
+        other = manager.get_name(obj)
+        if other is not None:
+            record.state, record.reason = "shadowed", f"it is the same module as plugin {other!r}"
+            return
         try:
             manager.register(obj, name=record.name)
-        except Exception as exc:
+        except pluggy.PluginValidationError as exc:
             # pluggy 1.6 leaves the implementations that came before the bad one.
             if manager.is_registered(obj):
                 manager.unregister(obj)
-            if isinstance(exc, ValueError) and shared:
-                record.state, record.reason = "shadowed", _twice(manager, obj, exc)
-                return
             record.state, record.reason, record.error = "incompatible", describe(exc), exc
             if strict():
                 raise ComponentUnusable(
@@ -271,11 +277,6 @@ def _read_hooks(record: Plugin, obj: object, *, shared: bool = True) -> None:
         return
     if record.state == "active":
         _register(record)
-
-
-def _twice(manager: Any, obj: object, exc: Exception) -> str:
-    other = manager.get_name(obj)
-    return f"it is the same module as plugin {other!r}" if other else describe(exc)
 
 
 def _take_hooks(record: Plugin, obj: object, manager: Any) -> None:
