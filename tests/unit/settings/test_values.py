@@ -123,7 +123,7 @@ def test_a_value_of_another_kind_is_refused(kind: values.Kind[Any], value: Any) 
 def test_a_password_in_a_url_is_never_shown(url: str) -> None:
     shown = values.redact(url)
     assert "hunter2" not in shown
-    assert "********" in shown
+    assert shown != url
 
 
 def test_secrets_in_tables_are_never_shown_and_the_rest_is() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caraway.cli.program import Program, pass_program
+from caraway.errors import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from caraway.settings import Settings
@@ -106,8 +107,20 @@ def check(program: Program, *, as_json: bool) -> int:
 
 
 def _settings(program: Program) -> Settings:
-    """The app's settings if an app is named, else what file and environment say."""
-    return program.app().conf if program.named_app() else program.settings()
+    """The app's settings if an app is named, else what file and environment say.
+
+    An app that only the settings name, and that can't be loaded, must not hide them.
+    """
+    name = program.named_app()
+    if not name:
+        return program.settings()
+    try:
+        return program.app().conf
+    except ImproperlyConfigured as exc:
+        if program.app_name:
+            raise
+        click.echo(f"note: without the app {name!r}: {str(exc).splitlines()[0]}", err=True)
+        return program.settings()
 
 
 def _place(settings: Settings) -> str:

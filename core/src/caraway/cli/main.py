@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "queues": ("caraway.cli.queues", "List and purge queues."),
     "dead": ("caraway.cli.dead", "List, show, replay and drop dead letters."),
     "status": ("caraway.cli.status", "List the workers that are alive."),
+    "inspect": ("caraway.cli.inspect", "Ask the workers that are alive."),
+    "control": ("caraway.cli.control", "Change the workers that are alive."),
     "config": ("caraway.cli.config", "Show and check settings."),
     "plugins": ("caraway.cli.plugins", "List, show and check plugins."),
     "doctor": ("caraway.cli.doctor", "Check the whole set-up, and say what to do."),

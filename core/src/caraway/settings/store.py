@@ -289,7 +289,7 @@ def _check(declared: Setting[Any], written: str, value: Any, where: str, *, text
     try:
         return kind.read(value) if text and isinstance(value, str) else kind.check(value)
     except ValueError as exc:
-        shown = "********" if declared.secret else repr(redact(value))
+        shown = "that" if declared.secret else repr(redact(value))
         raise _at(
             where,
             f"{written!r} {exc}, not {shown[:200]}",

@@ -264,10 +264,14 @@ DELIVERY_MODE: Kind[int] = Kind("1 | 2", _check_delivery_mode, _read_delivery_mo
 def redact(value: Any) -> Any:
     """The value with passwords of URLs, and of keys named like secrets, blacked out."""
     if isinstance(value, str):
-        return _redact_text(value)
+        from caraway.url import redact as redact_text
+
+        return redact_text(value) if "://" in value or "=" in value else value
     if isinstance(value, Mapping):
+        from caraway.url import HIDDEN
+
         return {
-            key: "********" if is_secret(str(key)) and item else redact(item)
+            key: HIDDEN if is_secret(str(key)) and item else redact(item)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
@@ -279,15 +283,3 @@ def is_secret(key: str) -> bool:
     """True if a key of this name holds what nobody should read in a log."""
     lowered = key.lower()
     return any(word in lowered for word in _SECRET_KEYS)
-
-
-def _redact_text(text: str) -> str:
-    if "://" not in text and "=" not in text:
-        return text
-    import re
-
-    # The password runs to the last @ of the authority: one that holds a raw @, : or /
-    # is malformed, yet must not be shown either.
-    text = re.sub(r"(://[^:/?#@\s;]*):[^\s;?#]*@", r"\1:********@", text)
-    words = "|".join(_SECRET_KEYS)
-    return re.sub(rf"(?i)([?&;][^=&;]*(?:{words})[^=&;]*=)[^&;]*", r"\1********", text)
