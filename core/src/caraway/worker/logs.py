@@ -104,8 +104,11 @@ def setup(
     hijack = conf.get("worker_hijack_root_logger", True)
     target = root if hijack else logging.getLogger("caraway")
     for old in [*target.handlers]:
-        if hijack or isinstance(old.formatter, (LineFormatter, JsonFormatter)):
+        ours = isinstance(old.formatter, (LineFormatter, JsonFormatter))
+        if hijack or ours:
             target.removeHandler(old)
+        if ours:
+            old.close()
     target.addHandler(handler)
     target.setLevel(number)
     if not hijack:

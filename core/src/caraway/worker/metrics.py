@@ -132,9 +132,12 @@ class WorkerSnapshot(Struct, frozen=True, kw_only=True):
     stuck_timeout: float = 60.0
 
     def is_stuck(self, lane: LaneSnapshot) -> bool:
-        """True if the lane gave no sign of life for too long."""
+        """True if the lane is wedged: no sign of life for too long, and nothing runs there.
+
+        A task that runs may hold the interpreter's lock for as long as it likes.
+        """
         late = bool(self.stuck_timeout) and lane.tick_age > self.stuck_timeout
-        return lane.stuck or (lane.state == "ready" and late)
+        return lane.stuck or (lane.state == "ready" and late and not lane.running)
 
 
 def render(snapshot: WorkerSnapshot) -> str:
