@@ -32,9 +32,12 @@ class Program:
         workdir: from ``--workdir``, or empty.
         color: False if output is to be plain.
         quiet: True if only what was asked for is to be printed.
+
+    Args:
+        app: in place of the one that ``-A`` names.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: Caraway | None = None) -> None:
         self.app_name = ""
         self.broker = ""
         self.result_backend = ""
@@ -44,7 +47,8 @@ class Program:
         self.quiet = False
         self.plugins: tuple[str, ...] = ()
         self._prepared = False
-        self._app: Caraway | None = None
+        self._app = app
+        self._bare: Caraway | None = None
 
     def prepare(self) -> None:
         """Carry out the global options; safe to call again.
@@ -73,6 +77,10 @@ class Program:
             if value:
                 command_line[name] = value
                 os.environ[f"CARAWAY_{name.upper()}"] = value
+        if self._app is not None and command_line:
+            from caraway.settings import Layer
+
+            self._app.conf.apply(command_line, Layer.COMMAND_LINE, "command line", text=True)
         blocked = [word.removeprefix("no:") for word in self.plugins]
         if blocked:
             before = os.environ.get("CARAWAY_DISABLE_PLUGINS", "")
@@ -88,6 +96,8 @@ class Program:
     def named_app(self) -> str:
         """The app's name from ``-A``, ``CARAWAY_APP`` or the settings; empty if none."""
         self.prepare()
+        if self._app is not None:
+            return self.app_name or self._app.main or "app"
         return self.app_name or os.environ.get("CARAWAY_APP", "") or self.settings().app or ""
 
     def app(self) -> Caraway:
@@ -96,6 +106,7 @@ class Program:
         Raises:
             ImproperlyConfigured: none is named, or it can't be loaded.
         """
+        self.prepare()
         if self._app is None:
             name = self.named_app()
             if not name:
@@ -111,20 +122,22 @@ class Program:
 
     def client(self) -> Caraway:
         """The named app, or one made of the settings alone if none is named."""
-        if self._app is None and not self.named_app():
+        if self._app is not None or self.named_app():
+            return self.app()
+        if self._bare is None:
             from caraway.app import Caraway
 
-            self._app = Caraway("caraway")
-        return self._app or self.app()
+            self._bare = Caraway("caraway")
+        return self._bare
 
     def close(self) -> None:
         """Give back connections.  Errors here have nobody left to tell."""
-        app, self._app = self._app, None
-        if app is not None:
-            import contextlib
+        import contextlib
 
-            with contextlib.suppress(Exception):
-                app.close()
+        for app in (self._app, self._bare):
+            if app is not None:
+                with contextlib.suppress(Exception):
+                    app.close()
 
 
 class Parts:

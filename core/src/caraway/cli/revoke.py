@@ -30,7 +30,7 @@ def command(program: Program, task_ids: tuple[str, ...], *, terminate: bool, sig
     ids: list[str] = []
     for task_id in task_ids:
         if task_id == "-":
-            ids += [line.strip() for line in click.get_text_stream("stdin") if line.strip()]
+            ids += click.get_text_stream("stdin").read().split()
         else:
             ids.append(task_id)
     broker.transport_with(program, Capability.REVOKE, "keep revocations")
