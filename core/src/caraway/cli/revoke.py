@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from caraway.cli.program import Program, pass_program
@@ -30,7 +32,7 @@ def command(program: Program, task_ids: tuple[str, ...], *, terminate: bool, sig
     ids: list[str] = []
     for task_id in task_ids:
         if task_id == "-":
-            ids += click.get_text_stream("stdin").read().split()
+            ids += sys.stdin.read().split()
         else:
             ids.append(task_id)
     broker.transport_with(program, Capability.REVOKE, "keep revocations")
