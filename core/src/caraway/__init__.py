@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from caraway import signals, states
     from caraway.app import Caraway, current_app, current_task, shared_task
-    from caraway.canvas import Signature, maybe_signature, signature
+    from caraway.canvas import Signature, maybe_signature
+    from caraway.canvas.signature import signature
     from caraway.errors import Ignore, Reject, Retry
     from caraway.interfaces.context import Capability
     from caraway.middleware import Middleware

@@ -42,7 +42,7 @@ class TokenBucket:
         now: seconds of any clock that never goes back; use the same one later.
     """
 
-    __slots__ = ("capacity", "rate", "_at", "_tokens")
+    __slots__ = ("_at", "_tokens", "capacity", "rate")
 
     def __init__(self, rate: float, capacity: float = 1.0, *, now: float = 0.0) -> None:
         self.rate = rate

@@ -25,7 +25,7 @@ class Signal:
             changed, so that it can be walked while others connect.
     """
 
-    __slots__ = ("doc", "name", "receivers", "__weakref__")
+    __slots__ = ("__weakref__", "doc", "name", "receivers")
 
     def __init__(self, name: str, doc: str = "") -> None:
         self.name = name
@@ -55,9 +55,7 @@ class Signal:
             The receiver, or without one a decorator.
         """
         if receiver is None:
-            return lambda fun: self.connect(
-                fun, sender, weak=weak, dispatch_uid=dispatch_uid
-            )
+            return lambda fun: self.connect(fun, sender, weak=weak, dispatch_uid=dispatch_uid)
         key = (dispatch_uid if dispatch_uid is not None else _identity(receiver), _key(sender))
         if any(known == key for known, _, _ in self.receivers):
             return receiver
@@ -65,7 +63,7 @@ class Signal:
         if weak:
             kind = weakref.WeakMethod if hasattr(receiver, "__self__") else weakref.ref
             try:
-                held = kind(receiver, lambda _: self._drop(key))  # type: ignore[arg-type]
+                held = kind(receiver, lambda _: self._drop(key))
             except TypeError:
                 held = receiver  # builtins can't be held weakly, and don't go away
         self.receivers = (*self.receivers, (key, sender, held))
@@ -102,7 +100,7 @@ class Signal:
                 continue
             try:
                 answer = receiver(signal=self, sender=sender, **fields)
-            except Exception as exc:  # noqa: BLE001 - see above
+            except Exception as exc:
                 import logging
 
                 logging.getLogger("caraway").exception(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import RLock
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from caraway import signals
 from caraway.app import building, current
@@ -17,7 +17,7 @@ from caraway.app.components import Components
 from caraway.app.registry import TaskRegistry
 from caraway.message import Publication
 from caraway.result import AsyncResult, ResultSet
-from caraway.task import Task
+from caraway.task import Task as BaseTask
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
@@ -66,7 +66,7 @@ class Caraway(Components):
         include: Iterable[str] | str = (),
         plugins: Iterable[object] = (),
         set_as_current: bool = True,
-        task_cls: type[Task[Any, Any]] | str | None = None,
+        task_cls: type[BaseTask[Any, Any]] | str | None = None,
         strict_typing: bool = True,
         config_source: Any = None,
         namespace: str = "",
@@ -127,14 +127,14 @@ class Caraway(Components):
                 raise TypeError("@app.task() takes options by keyword only: @app.task(name=...)")
             return lambda fun: self._task_from_function(fun, **options)
 
-    def _task_from_function(self, fun: Any, **options: Any) -> Task[Any, Any]:
+    def _task_from_function(self, fun: Any, **options: Any) -> BaseTask[Any, Any]:
         return self._add_task(building.from_function(self, fun, options))
 
     def register_task(self, task: Any, **options: Any) -> Any:
         """Register a task object or class; return the object."""
         return self._add_task(building.check_task(self, task, options))
 
-    def _add_task(self, task: Task[Any, Any]) -> Task[Any, Any]:
+    def _add_task(self, task: BaseTask[Any, Any]) -> BaseTask[Any, Any]:
         task.app = self
         self._tasks[task.name] = task
         if self.finalized:
@@ -146,7 +146,7 @@ class Caraway(Components):
         return building.task_name(self, name, module)
 
     @property
-    def Task(self) -> type[Task[Any, Any]]:  # noqa: N802 - Celery's name
+    def Task(self) -> type[BaseTask[Any, Any]]:  # noqa: N802 - Celery's name
         """Base class of this app's tasks."""
         base = self._task_cls
         if isinstance(base, str):
@@ -154,10 +154,10 @@ class Caraway(Components):
 
             module, _, name = base.replace(":", ".").rpartition(".")
             base = self._task_cls = getattr(import_module(module), name)
-        return base or Task
+        return base or BaseTask
 
     @Task.setter
-    def Task(self, cls: type[Task[Any, Any]]) -> None:  # noqa: N802
+    def Task(self, cls: type[BaseTask[Any, Any]]) -> None:  # noqa: N802
         self._task_cls = cls
 
     @property
@@ -172,15 +172,16 @@ class Caraway(Components):
         Raises:
             RuntimeError: ``auto``, and the app was made with ``autofinalize=False``.
         """
-        if self.finalized:
-            return
-        with self._finalizing:
-            if self.finalized:
-                return
+        if not self.finalized:
+            with self._finalizing:
+                self._finalize(auto=auto)
+
+    def _finalize(self, *, auto: bool) -> None:
+        if not self.finalized:
             if auto and not self.autofinalize:
                 raise RuntimeError("the app is not finalized: call app.finalize()")
             # settings first: tasks take defaults from them
-            assert self.conf is not None  # noqa: S101 - reads them
+            assert self.conf is not None
             pending, self._pending = self._pending, []
             for each in pending:
                 each()
@@ -230,7 +231,7 @@ class Caraway(Components):
         signals.import_modules.send(sender=self)
 
     @property
-    def current_task(self) -> Task[Any, Any] | None:
+    def current_task(self) -> BaseTask[Any, Any] | None:
         """The task that runs in this thread or coroutine."""
         return current.get_current_task()
 
@@ -411,9 +412,7 @@ class Caraway(Components):
             "options": {**sig["options"], **options},
         }
         self._periodic[entry_name] = entry
-        self._configure_by(
-            lambda conf: cast("dict[str, Any]", conf.beat_schedule).__setitem__(entry_name, entry)
-        )
+        self._configure_by(lambda conf: conf.beat_schedule.__setitem__(entry_name, entry))
         return entry_name
 
     def start(self, argv: list[str] | None = None) -> None:
@@ -427,7 +426,7 @@ class Caraway(Components):
         """Run ``caraway worker`` with this app."""
         self.start(["worker", *(argv or [])])
 
-    def __enter__(self) -> Caraway:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -87,7 +87,7 @@ def check_task(app: Caraway, task: Any, options: dict[str, Any]) -> Task[Any, An
         )
     if not instance.name:
         cls = type(instance)
-        instance.name = app.gen_task_name(cls.__name__, cls.__module__)
+        instance.name = app.gen_task_name(cls.__qualname__.rpartition(".")[2], cls.__module__)
     for name, value in options.items():
         setattr(instance, name, value)
     known = app._tasks.get(instance.name)

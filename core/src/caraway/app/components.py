@@ -51,7 +51,7 @@ class Components:
         self._router: Router | None = None
         self._queues: dict[str, Queue] | None = None
         self._middleware: tuple[Any, ...] | None = None
-        self._publish_chain: Publish | None | Any = _UNKNOWN
+        self._publish_chain: Publish | Any | None = _UNKNOWN
         self._publish_thread: PublishThread | None = None
         self._result_waiter: ResultWaiter | None = None
         self._result_serializer: Serializer | None = None
@@ -397,6 +397,8 @@ class Components:
             thread.close()
             with self._lock:
                 transport, self._transport = self._transport, None
+        if self._producer is not None:
+            self._producer.disconnect()
         if transport is not None:
             transport.close()
         if backend is not None:

@@ -26,7 +26,7 @@ shared: list[Callable[[Caraway], Any]] = []
 
 def get_current_app() -> Caraway:
     """The app made last (or set with `Caraway.set_current`), else a default one."""
-    global _default
+    global _default  # noqa: PLW0603 - one per process is the point
     if _current is not None:
         return _current
     if _default is None:
@@ -38,13 +38,13 @@ def get_current_app() -> Caraway:
 
 def set_current_app(app: Caraway | None) -> None:
     """Make an app the current one; None: none is."""
-    global _current
+    global _current  # noqa: PLW0603 - as above
     _current = app
 
 
 def set_default_app(app: Caraway | None) -> None:
     """The app that is current while no other is."""
-    global _default
+    global _default  # noqa: PLW0603 - as above
     _default = app
 
 

@@ -38,38 +38,27 @@ class JsonSerializer(Serializer):
     content_encoding: ClassVar[str] = "utf-8"
 
     def dumps(self, value: Any) -> bytes:
-        return dumps(value)
+        try:
+            if _is_plain(value):
+                return _fast_dumps(value)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            pass  # lone surrogates, huge integers, cycles: the slow way decides
+        return _slow_dumps(value)
 
     def loads(self, data: bytes) -> Any:
-        return loads(data)
+        try:
+            if b"__type__" not in data:
+                return _fast_loads(data)
+        except (ValueError, RecursionError, TypeError):
+            pass  # NaN, Infinity, lone surrogates and 1e999 are JSON to Celery
+        return _slow_loads(data)
 
 
-def dumps(value: Any) -> bytes:
-    """Serialize to UTF-8 JSON.
-
-    Raises:
-        EncodeError: a type (or a cycle) that JSON as Celery writes it can't hold.
-    """
-    try:
-        if _is_plain(value):
-            return _fast_dumps(value)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        pass  # lone surrogates, huge integers, cycles: the slow way decides
-    return _slow_dumps(value)
-
-
-def loads(data: bytes) -> Any:
-    """Read JSON as `dumps` or Celery wrote it.
-
-    Raises:
-        DecodeError: for any bytes that aren't such.
-    """
-    try:
-        if b"__type__" not in data:
-            return _fast_loads(data)
-    except (ValueError, RecursionError, TypeError):
-        pass  # NaN, Infinity, lone surrogates and 1e999 are JSON to Celery
-    return _slow_loads(data)
+_serializer = JsonSerializer()
+dumps = _serializer.dumps
+"""`JsonSerializer.dumps`."""
+loads = _serializer.loads
+"""`JsonSerializer.loads`."""
 
 
 def register_type(
@@ -114,7 +103,7 @@ _encoder: json.JSONEncoder | None = None
 
 
 def _slow_dumps(value: Any) -> bytes:
-    global _encoder
+    global _encoder  # noqa: PLW0603 - made with the first use: json is imported late
     if _encoder is None:
         import json
 
@@ -125,7 +114,7 @@ def _slow_dumps(value: Any) -> bytes:
         raise
     except (RecursionError, MemoryError):
         raise
-    except Exception as exc:  # noqa: BLE001 - `__json__` and subclasses run foreign code
+    except Exception as exc:
         raise EncodeError(
             f"can't write {type(value).__name__} as JSON: {exc}",
             hint="pass plain values, or choose another serializer (task_serializer)",
@@ -179,13 +168,13 @@ def _slow_loads(data: bytes) -> Any:
     import json
 
     try:
-        text = data if isinstance(data, str) else bytes(data).decode("utf-8")
+        text = bytes(data).decode("utf-8")
         return json.loads(text, object_hook=_decode_special)
     except MemoryError:
         raise
     except RecursionError as exc:
         raise DecodeError("JSON nested too deep") from exc
-    except Exception as exc:  # noqa: BLE001 - registered decoders run foreign code
+    except Exception as exc:
         raise DecodeError(f"not JSON as Celery writes it: {exc}") from exc
 
 

@@ -79,7 +79,7 @@ class Signature(dict[str, Any], Generic[R]):
         Raises:
             InvalidTaskError: it isn't one.
         """
-        if not isinstance(record, Mapping) or not isinstance(record.get("task"), str):
+        if not (isinstance(record, dict) and isinstance(record.get("task"), str)):
             raise InvalidTaskError(f"not a signature: {str(record)[:200]}")
         kind = record.get("subtask_type")
         if kind:

@@ -57,9 +57,18 @@ class Producer:
 
     def reset(self) -> None:
         """Begin anew: in a forked child, which has none of the threads that waited."""
+        self.disconnect()
         self._turn = Lock()
         self._busy = False
         self._waiting: list[_Ticket] = []
+
+    def disconnect(self) -> None:
+        """Ask for the transport anew with the next call."""
+        self._live: Transport | None = None
+
+    def _connect(self) -> Transport:
+        transport = self._live = self._transport()
+        return transport
 
     def publish(self, publications: Sequence[Publication]) -> None:
         """Publish; return when the broker has them all.
@@ -84,7 +93,7 @@ class Producer:
             self._follow(ticket)
             return
         try:
-            self._transport().publish(publications, timeout=self._timeout)
+            (self._live or self._connect()).publish(publications, timeout=self._timeout)
         except TransportUnavailable as exc:
             # others need not wait for our pauses: they find out by themselves
             self._hand_on()
@@ -115,7 +124,7 @@ class Producer:
         """
         timeout = self._timeout if timeout is None else timeout
         try:
-            self._transport().publish(publications, timeout=timeout)
+            (self._live or self._connect()).publish(publications, timeout=timeout)
         except TransportUnavailable as exc:
             self._again(publications, exc, policy, timeout)
 
@@ -149,7 +158,7 @@ class Producer:
                 size += len(batch[-1].publications)
         publications = [each for ticket in batch for each in ticket.publications]
         try:
-            self._transport().publish(publications, timeout=self._timeout)
+            (self._live or self._connect()).publish(publications, timeout=self._timeout)
         except PublishError as exc:
             _share_out(batch, exc)
         except TransportUnavailable as exc:
@@ -174,7 +183,9 @@ class Producer:
         for ticket in batch:
             if len(batch) > 1:
                 try:
-                    self._transport().publish(ticket.publications, timeout=self._timeout)
+                    (self._live or self._connect()).publish(
+                        ticket.publications, timeout=self._timeout
+                    )
                 except Exception as own:  # noqa: BLE001 - as above
                     ticket.error = own
             else:
@@ -223,7 +234,7 @@ class Producer:
                 if pause:
                     self._sleep(pause)
                 try:
-                    self._transport().publish(publications, timeout=timeout)
+                    (self._live or self._connect()).publish(publications, timeout=timeout)
                 except TransportUnavailable as exc:
                     error = exc
                 else:

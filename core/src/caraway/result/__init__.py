@@ -5,15 +5,17 @@ Nothing here does I/O until it is asked something, and nothing when it is collec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from caraway import states
 from caraway.errors import TimeoutError  # noqa: A004 - Celery's name
 from caraway.protocol.result import decode_exception, decode_meta
-from caraway.request import current_request
+from caraway.result.blocking import (
+    allow_join_result,
+    assert_will_not_block,
+    denied_join_result,
+)
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -35,39 +37,6 @@ R_co = TypeVar("R_co", covariant=True)
 
 WAIT = 10.0
 """Seconds of one wait in the backend; a longer get() is made of several."""
-
-_blocking_allowed: ContextVar[bool | None] = ContextVar("caraway_join", default=None)
-
-
-def assert_will_not_block() -> None:
-    """Raise RuntimeError inside a task, where waiting for another task can deadlock."""
-    allowed = _blocking_allowed.get()
-    if allowed is False or (allowed is None and current_request.get() is not None):
-        raise RuntimeError(
-            "Never call result.get() within a task!\n"
-            "  hint: let the second task follow by a link or chain; if you know that it "
-            "can't deadlock, pass disable_sync_subtasks=False or use allow_join_result()"
-        )
-
-
-@contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Inside this block, waiting for results is allowed in a task."""
-    token = _blocking_allowed.set(True)
-    try:
-        yield
-    finally:
-        _blocking_allowed.reset(token)
-
-
-@contextmanager
-def denied_join_result() -> Iterator[None]:
-    """Inside this block, waiting for results is refused."""
-    token = _blocking_allowed.set(False)
-    try:
-        yield
-    finally:
-        _blocking_allowed.reset(token)
 
 
 class AsyncResult(Generic[R_co]):
@@ -158,7 +127,7 @@ class AsyncResult(Generic[R_co]):
             parent = self.parent if follow_parents and propagate else None
             self._wait(timeout, step, on_interval, parent)
         meta = self._meta
-        assert meta is not None  # noqa: S101 - `_wait` returns when it is set
+        assert meta is not None
         if on_message is not None:
             on_message(meta)
         if propagate:
@@ -225,7 +194,7 @@ class AsyncResult(Generic[R_co]):
         await self._await_end(timeout)
         if propagate:
             self.maybe_throw()
-        assert self._meta is not None  # noqa: S101 - as above
+        assert self._meta is not None
         value: R_co = self._meta["result"]
         return value
 
@@ -237,9 +206,7 @@ class AsyncResult(Generic[R_co]):
         try:
             async with asyncio.timeout(timeout):
                 stored = await self.app.result_waiter.wait(self.id)
-        except asyncio.TimeoutError as exc:
-            if isinstance(exc, TimeoutError):
-                raise
+        except asyncio.TimeoutError:
             raise TimeoutError("The operation timed out.") from None
         self._keep(stored)
 
@@ -424,62 +391,5 @@ class AsyncResult(Generic[R_co]):
         return type(self), (self.id, None, self.task_name, None, self.parent)
 
 
-class EagerResult(AsyncResult[R_co]):
-    """The result of a task that ran in place (`Task.apply`); no backend behind it."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        id: str,  # noqa: A002 - Celery's name
-        ret_value: Any,
-        state: str,
-        traceback: str | None = None,
-        name: str | None = None,
-        app: Caraway | None = None,
-    ) -> None:
-        super().__init__(id, task_name=name, app=app)
-        self._meta = {
-            "status": state,
-            "result": ret_value,
-            "traceback": traceback,
-            "task_id": id,
-            "name": name,
-        }
-
-    def get(  # type: ignore[override]
-        self,
-        timeout: float | None = None,  # noqa: ARG002
-        propagate: bool = True,  # noqa: FBT001, FBT002
-        callback: Callable[[str, Any], Any] | None = None,
-        disable_sync_subtasks: bool = True,  # noqa: FBT001, FBT002
-        **_: Any,
-    ) -> R_co:
-        """The value at once, or the exception."""
-        if disable_sync_subtasks and _blocking_allowed.get() is False:
-            assert_will_not_block()
-        assert self._meta is not None  # noqa: S101 - set by the constructor
-        value: Any = self._meta["result"]
-        if propagate and isinstance(value, BaseException):
-            if self._meta["status"] in states.PROPAGATE_STATES | {states.RETRY, states.REJECTED}:
-                raise value
-        if callback is not None:
-            callback(self.id, value)
-        return value  # type: ignore[no-any-return]
-
-    wait = get  # type: ignore[assignment]
-
-    def forget(self) -> None:
-        """Nothing is kept anywhere."""
-
-    def revoke(self, *_: Any, **__: Any) -> None:
-        """Too late: it ran already."""
-
-    def __reduce__(self) -> Any:
-        meta = self._meta or {}
-        return type(self), (
-            self.id, meta.get("result"), meta.get("status"), meta.get("traceback"), self.task_name,
-        )  # fmt: skip
-
-
+from caraway.result.eager import EagerResult  # noqa: E402 - as below
 from caraway.result.sets import ResultSet, as_completed  # noqa: E402 - they build on the above

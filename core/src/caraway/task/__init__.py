@@ -107,8 +107,8 @@ class Task(Generic[P, R]):
     retry_backoff: bool | float = False
     retry_backoff_max: float = 600
     retry_jitter: bool = True
-    MaxRetriesExceededError: ClassVar[type[Exception]] = MaxRetriesExceededError
-    OperationalError: ClassVar[type[Exception]] = OperationalError
+    MaxRetriesExceededError: ClassVar[Any] = MaxRetriesExceededError
+    OperationalError: ClassVar[Any] = OperationalError
 
     if TYPE_CHECKING:
         run: Callable[..., Any]
@@ -416,7 +416,7 @@ class Task(Generic[P, R]):
 
     @property
     def __name__(self) -> str:
-        return type(self).__name__
+        return type(self).__qualname__.rpartition(".")[2]
 
     def __repr__(self) -> str:
         return f"<@task: {self.name} of {self.app!r}>"

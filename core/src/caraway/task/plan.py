@@ -82,10 +82,7 @@ def compile_build(task: Task[Any, Any]) -> Build | None:
             headers["parent_id"] = request.id
             if inherit_priority and priority is None and request.delivery is not None:
                 message_priority = properties["priority"] = request.delivery.priority
-        if is_json and not kwargs:
-            body = b"[" + dumps(args) + json_end
-        else:
-            body = encode(args, kwargs)
+        body = b"[" + dumps(args) + json_end if is_json and not kwargs else encode(args, kwargs)
         return Publication(
             Message(body, headers, content_type, content_encoding, properties),
             queue,

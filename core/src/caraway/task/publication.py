@@ -233,7 +233,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     if unknown:
         from difflib import get_close_matches
 
-        name = sorted(unknown)[0]
+        name = min(unknown)
         near = get_close_matches(name, _KNOWN | _PROPERTIES, 1)
         raise TypeError(
             f"apply_async() got an unexpected option {name!r}"

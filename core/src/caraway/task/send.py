@@ -188,7 +188,7 @@ def delivery_options(options: dict[str, Any]) -> tuple[Any, Any, float | None]:
 def publish(
     app: Caraway,
     publications: Sequence[Publication],
-    retry: bool | None,
+    retry: bool | None,  # noqa: FBT001 - Celery's option
     policy: Mapping[str, Any] | None,
     timeout: float | None,
 ) -> None:
