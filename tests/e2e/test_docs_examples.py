@@ -157,9 +157,9 @@ class Page:
             if process.poll() is not None:
                 problems.append(f"{command} ended early: {process.returncode}")
             else:
-                # A worker that has only just begun may not have its handlers yet.
-                deadline = time.monotonic() + 10
-                while not log.stat().st_size and time.monotonic() < deadline:
+                # One that has only just begun hasn't got its handlers yet.
+                deadline = time.monotonic() + 15
+                while "is ready" not in log.read_text() and time.monotonic() < deadline:
                     time.sleep(0.02)
                 process.terminate()
             try:
