@@ -45,7 +45,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def caraway(project: Path) -> Callable[..., Answer]:
     """Run a command line in this process."""
 
-    def call(*args: str, **program: Any) -> Answer:
+    def call(*args: str, stdin: str = "", **program: Any) -> Answer:
         from caraway.cli.main import run
         from caraway.cli.program import Program
 
@@ -53,7 +53,12 @@ def caraway(project: Path) -> Callable[..., Answer]:
         for name, value in program.items():
             setattr(state, name, value)
         out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(sys, "stdin", io.StringIO(stdin))
             code = run(list(args), program=state)
         return Answer(code, out.getvalue(), err.getvalue())
 

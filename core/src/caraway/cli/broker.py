@@ -67,10 +67,17 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask before something is lost for good; ``--yes`` is the answer of scripts.
 
     Raises:
-        click.Abort: the answer was no, or nobody was there to ask.
+        click.exceptions.Exit: the answer was no, or nobody was there to ask.
     """
-    if not yes:
-        click.confirm(question, abort=True, err=True)
+    if yes:
+        return
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        click.echo("nothing was done (--yes doesn't ask)", err=True)
+        raise click.exceptions.Exit(1)
 
 
 def message_record(message: Message) -> dict[str, Any]:

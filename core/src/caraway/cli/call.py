@@ -124,7 +124,10 @@ def command(
     chosen = {option: value for option, value in options.items() if value is not None}
     task = app.tasks.get(name)
     if task is not None:
-        result = task.apply_async(tuple(args or ()), kwargs or {}, **chosen)
+        try:
+            result = task.apply_async(tuple(args or ()), kwargs or {}, **chosen)
+        except TypeError as exc:  # the arguments don't fit the task's signature
+            raise click.UsageError(str(exc)) from None
     else:
         if program.named_app():
             _warn_unknown(name, app.tasks)
