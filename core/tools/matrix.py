@@ -7,6 +7,7 @@ inside the core package.
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
 from pathlib import Path
@@ -33,6 +34,8 @@ KEYS: dict[str, type] = {
 STATUSES = ("shipped", "planned")
 BEGIN = "generated from extras-matrix.toml: begin"
 END = "generated from extras-matrix.toml: end"
+
+CLUTTER = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 
 Bundles = dict[str, dict[str, Any]]
 
@@ -181,6 +184,17 @@ def readme(name: str, row: dict[str, Any], root: Path) -> str:
     return _between(root / row["path"] / "README.md", "<!-- ", " -->", head)
 
 
+def template(root: Path) -> str:
+    """plugins/_template as one file that the core's wheel carries."""
+    home = root / "plugins/_template"
+    parts: dict[str, dict[str, str]] = {}
+    for path in sorted(home.rglob("*")):
+        part, *rest = path.relative_to(home).parts
+        if path.is_file() and rest and not CLUTTER & set(path.parts):
+            parts.setdefault(part, {})["/".join(rest)] = path.read_text(encoding="utf-8")
+    return json.dumps(parts, indent=1, ensure_ascii=False) + "\n"
+
+
 def _between(path: Path, before: str, after: str, body: str) -> str:
     """The file with what stands between its two marks replaced."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -198,6 +212,7 @@ def generate(root: Path = ROOT) -> dict[Path, str]:
         root / "core/pyproject.toml": extras(bundles, root),
         root / "core/src/caraway/plugins/known.py": known(bundles),
         root / "docs/reference/bundles.md": table(bundles),
+        root / "core/src/caraway/cli/template.json": template(root),
     }
     for name, row in shipped(bundles).items():
         files[root / row["path"] / "README.md"] = readme(name, row, root)
