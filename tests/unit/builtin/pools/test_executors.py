@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
+import sys
 import threading
+import time
 
 import pytest
 
@@ -298,3 +302,47 @@ def test_a_task_left_running_by_a_coroutine_is_cancelled_at_the_end(start, make_
     reports.wait(1)
     assert executor.stop(10.0)
     assert ended.is_set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere asyncio's own selector is used")
+def test_short_sleeps_are_not_rounded_up_to_whole_milliseconds():
+    from caraway.builtin.pools.event_loop import _exact_selector
+
+    reading, writing = os.pipe()
+    try:
+        with _exact_selector() as selector:
+            selector.register(reading, selectors.EVENT_READ)
+            took = []
+            for _ in range(20):
+                before = time.perf_counter()
+                assert selector.select(0.0002) == []
+                took.append(time.perf_counter() - before)
+            assert min(took) < 0.001
+            os.write(writing, b"x")
+            assert [key.fd for key, _ in selector.select(0.01)] == [reading]
+            assert [key.fd for key, _ in selector.select(10.0)] == [reading]
+            assert [key.fd for key, _ in selector.select(None)] == [reading]
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_an_event_loop_policy_that_was_set_is_respected(start, make_job, reports):
+    class OwnLoop(asyncio.SelectorEventLoop):
+        pass
+
+    class OwnPolicy(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self):
+            return OwnLoop()
+
+    async def which():
+        return type(asyncio.get_running_loop())
+
+    asyncio.set_event_loop_policy(OwnPolicy())
+    try:
+        job = make_job(which, is_async=True)
+        start("asyncio").execute([job], reports)
+        reports.wait(1)
+    finally:
+        asyncio.set_event_loop_policy(None)
+    assert reports.result(job) is OwnLoop
