@@ -91,21 +91,27 @@ class Doorbell:
 
 
 _sender: socket.socket | None = None
+_sender_lock = threading.Lock()
+
+
+def _make_sender() -> socket.socket:
+    """The one unbound socket that the whole process sends with."""
+    global _sender  # noqa: PLW0603 - made once
+    with _sender_lock:
+        if _sender is None:
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sender.settimeout(0)
+            _sender = sender
+        return _sender
 
 
 def ring(ports: Iterable[int], what: bytes = RING) -> None:
     """Send one datagram to each port; never blocks, never fails."""
-    global _sender  # noqa: PLW0603 - one unbound socket serves the whole process
-    sender = _sender
-    try:
-        if sender is None:
-            sender = _sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            sender.settimeout(0)
-    except OSError:
-        return
-    for port in ports:
-        with contextlib.suppress(OSError):
-            sender.sendto(what, (LOOPBACK, port))
+    with contextlib.suppress(OSError):
+        sender = _sender or _make_sender()
+        for port in ports:
+            with contextlib.suppress(OSError):
+                sender.sendto(what, (LOOPBACK, port))
 
 
 def pause_before_retry(attempt: int, left: float) -> None:
