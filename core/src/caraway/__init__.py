@@ -6,9 +6,11 @@ nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # type checkers know the name; `typing` needn't be imported for it
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from caraway import signals, states
     from caraway.app import Caraway, current_app, current_task, shared_task
     from caraway.canvas import Signature, maybe_signature

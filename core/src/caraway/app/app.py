@@ -6,7 +6,6 @@ once per process, and a forked child builds its own.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Self
@@ -90,7 +89,6 @@ class Caraway(Components):
         self._task_cls = task_cls
         self._pending: list[Callable[[], None]] = []
         self._finalizing = RLock()
-        self._periodic: dict[str, dict[str, Any]] = {}
         self.on_configure = signals.Signal("app.on_configure")
         self.on_after_configure = signals.Signal("app.on_after_configure")
         self.on_after_finalize = signals.Signal("app.on_after_finalize")
@@ -107,11 +105,7 @@ class Caraway(Components):
 
         @property
         def task(self) -> TaskDecorator:
-            """Decorator that makes a task of a function, plain or ``async def``.
-
-            Bare, or with options: ``name``, ``bind`` (the task is the first argument),
-            ``base``, and any attribute of `Task`.
-            """
+            """See below; the types are those of `TaskDecorator`."""
 
     else:
 
@@ -150,10 +144,9 @@ class Caraway(Components):
         """Base class of this app's tasks."""
         base = self._task_cls
         if isinstance(base, str):
-            from importlib import import_module
+            from caraway.app.importing import import_attribute
 
-            module, _, name = base.replace(":", ".").rpartition(".")
-            base = self._task_cls = getattr(import_module(module), name)
+            base = self._task_cls = import_attribute(base)
         return base or BaseTask
 
     @Task.setter
@@ -316,65 +309,18 @@ class Caraway(Components):
                 "revoke", {"task_id": ids, "terminate": True, "signal": signal or "TERM"}
             )
 
-    # -- settings ----------------------------------------------------------------------
-
-    def config_from_object(
-        self,
-        obj: Any,
-        silent: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
-        force: bool = False,  # noqa: ARG002, FBT001, FBT002
-        namespace: str | None = None,
-    ) -> None:
-        """Take settings from a module, its name, an object or a mapping."""
-        from caraway.settings import apply_object
-
-        self._configure_by(
-            lambda conf: apply_object(conf, obj, namespace=namespace or "", silent=silent)
-        )
-
-    def config_from_envvar(
-        self,
-        variable_name: str,
-        silent: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
-        force: bool = False,  # noqa: ARG002, FBT001, FBT002
-    ) -> bool:
-        """Take settings from the module that an environment variable names."""
-        if not os.environ.get(variable_name) and silent:
-            return False
-        from caraway.settings import apply_envvar
-
-        self._configure_by(lambda conf: apply_envvar(conf, variable_name, silent=silent))
-        return True
-
-    def add_defaults(self, fun: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
-        """Settings that apply where nobody says anything."""
-        from caraway.settings import Layer
-
-        self._configure_by(
-            lambda conf: conf.apply(
-                fun() if callable(fun) else fun, Layer.ADDED_DEFAULT, "add_defaults"
-            )
-        )
-
     # -- time --------------------------------------------------------------------------
 
     @property
     def timezone(self) -> tzinfo:
         """The zone that schedules are in."""
-        from datetime import UTC
+        from caraway.app.periodic import zone
 
-        name = self.conf.timezone
-        if not name or str(name).upper() == "UTC":
-            return UTC
-        from zoneinfo import ZoneInfo
-
-        return ZoneInfo(name)
+        return zone(self.conf.timezone)
 
     def uses_utc_timezone(self) -> bool:
         """True if that zone is UTC."""
-        from datetime import UTC
-
-        return self.timezone is UTC
+        return str(self.timezone) == "UTC"
 
     def now(self) -> datetime:
         """The time, aware, in the app's zone."""
@@ -402,18 +348,14 @@ class Caraway(Components):
         **options: Any,
     ) -> str:
         """Add an entry to ``beat_schedule``; return its name."""
-        sig = sig.clone(args, kwargs) if args or kwargs else sig
-        entry_name = name or repr(sig)
-        entry = {
-            "schedule": schedule,
-            "task": sig["task"],
-            "args": list(sig["args"]),
-            "kwargs": dict(sig["kwargs"]),
-            "options": {**sig["options"], **options},
-        }
-        self._periodic[entry_name] = entry
-        self._configure_by(lambda conf: conf.beat_schedule.__setitem__(entry_name, entry))
-        return entry_name
+        from caraway.app.periodic import entry_of
+
+        if args or kwargs:
+            sig = sig.clone(args, kwargs)
+        name = name or repr(sig)
+        entry = entry_of(schedule, sig, options)
+        self._configure_by(lambda conf: conf.beat_schedule.update({name: entry}))
+        return name
 
     def start(self, argv: list[str] | None = None) -> None:
         """Run the command ``caraway`` with this app."""

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from caraway.app import current
+from caraway.app.configuration import Configuration
 from caraway.interfaces.context import Context
 from caraway.message import Publication, Queue, StoredResult
+from caraway.protocol.ids import new_id
 
 if TYPE_CHECKING:
     from caraway.control import Control
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from caraway.producer.io_thread import PublishThread
     from caraway.result.waiter import ResultWaiter
     from caraway.routing import Router
-    from caraway.settings import Settings
 
     Publish = Callable[[Sequence[Publication]], None]
     from caraway.app.registry import TaskRegistry
@@ -29,20 +30,15 @@ if TYPE_CHECKING:
 _UNKNOWN: Any = object()
 
 
-class Components:
+class Components(Configuration):
     """The parts of an app; see `caraway.app.Caraway`."""
 
-    on_configure: Any
-    on_after_configure: Any
     on_after_fork: Any
-    _keywords: dict[str, Any]
     _plugins: tuple[object, ...]
     _tasks: TaskRegistry
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._conf: Settings | None = None
-        self._configurers: list[Callable[[Settings], None]] = []
+        super().__init__()
         self._registry: Registry | None = None
         self._context: Context | None = None
         self._transport: Transport | None = None
@@ -59,39 +55,7 @@ class Components:
         self._origin = ""
         self._oid = ""
 
-    # -- settings ----------------------------------------------------------------------
-
-    @property
-    def conf(self) -> Settings:
-        """The settings in force.  Read with the first use.
-
-        Raises:
-            ImproperlyConfigured: a setting is unknown or bad.
-        """
-        conf = self._conf
-        return conf if conf is not None else self._load_settings()
-
-    def _load_settings(self) -> Settings:
-        from caraway.settings import load
-
-        with self._lock:
-            if self._conf is not None:
-                return self._conf
-            self.on_configure.send(sender=self)
-            conf = load(self._keywords)
-            for configure in self._configurers:
-                configure(conf)
-            self._conf = conf
-        self.on_after_configure.send(sender=self, source=conf)
-        return conf
-
-    def _configure_by(self, configure: Callable[[Settings], None]) -> None:
-        """Have settings changed now, or when they are read."""
-        if self._conf is None:
-            self._configurers.append(configure)
-        else:
-            configure(self._conf)
-            self.forget_plans()
+    # -- components --------------------------------------------------------------------
 
     def forget_plans(self) -> None:
         """Settings changed: what was derived from them is made anew."""
@@ -100,8 +64,6 @@ class Components:
         self._result_serializer = None
         for task in self._tasks.values():
             task.forget_plans()
-
-    # -- components --------------------------------------------------------------------
 
     @property
     def registry(self) -> Registry:
@@ -280,35 +242,16 @@ class Components:
         Raises:
             QueueNotFound: a name isn't declared, and creating is switched off.
         """
-        declared = self._declared_queues()
-        if names is None:
-            return list(declared.values())
-        if isinstance(names, str):
-            names = [name.strip() for name in names.split(",") if name.strip()]
-        router = self.router
-        found = []
-        for name in names:
-            if name in declared:
-                found.append(declared[name])
-            else:
-                router.route("", options={"queue": name})
-                found.append(Queue(name=name, exchange=name, routing_key=name))
-        return found
+        from caraway.app.places import choose_queues
+
+        return choose_queues(self.router, names)
 
     def _declared_queues(self) -> dict[str, Queue]:
         queues = self._queues
         if queues is None:
-            from caraway.routing import read_queues
+            from caraway.app.places import declared_queues
 
-            conf = self.conf
-            queues = self._queues = read_queues(
-                conf.task_queues,
-                default_queue=conf.task_default_queue,
-                default_exchange=conf.task_default_exchange,
-                default_exchange_type=conf.task_default_exchange_type,
-                default_routing_key=conf.task_default_routing_key,
-                max_priority=conf.task_queue_max_priority,
-            )
+            queues = self._queues = declared_queues(self.conf)
         return queues
 
     @property
@@ -316,15 +259,9 @@ class Components:
         """Finds the queue of a task."""
         router = self._router
         if router is None:
-            from caraway.routing import Router
+            from caraway.app.places import make_router
 
-            conf = self.conf
-            router = self._router = Router(
-                conf.task_routes,
-                queues=self._declared_queues(),
-                default_queue=conf.task_default_queue,
-                create_missing=conf.task_create_missing_queues,
-            )
+            router = self._router = make_router(self.conf, self._declared_queues())
         return router
 
     # -- names -------------------------------------------------------------------------
@@ -346,10 +283,7 @@ class Components:
     @property
     def oid(self) -> str:
         """Id of this app in this process: the reply queue's name in messages."""
-        if not self._oid:
-            from caraway.protocol.ids import new_id
-
-            self._oid = new_id()
+        self._oid = self._oid or new_id()
         return self._oid
 
     thread_oid = oid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
+from typing import Any
 
 from caraway.errors import ImproperlyConfigured
 
@@ -39,6 +40,21 @@ def import_related(packages: Iterable[str], related_name: str | None) -> None:
             # only its own absence is fine, not that of something it imports
             if not _is_about(exc, name):
                 raise
+
+
+def import_attribute(path: str) -> Any:
+    """What ``package.module:name`` (or with a dot) names.
+
+    Raises:
+        ImproperlyConfigured: it doesn't exist.
+    """
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ImproperlyConfigured(
+            f"can't import {path!r}: {exc}", hint="write package.module:Name"
+        ) from exc
 
 
 def _is_about(exc: ModuleNotFoundError, name: str) -> bool:

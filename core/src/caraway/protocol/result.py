@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from msgspec.json import Encoder
+
 from caraway import states
 from caraway.errors import DecodeError, SecurityError
 from caraway.protocol.times import iso
@@ -19,7 +21,7 @@ def success_encoder(
     serializer: Serializer, clock: Callable[[], float] = time
 ) -> Callable[[str, Any], bytes]:
     """What encodes ``(task_id, value)`` of a success that nothing else is told of."""
-    dumps = serializer.dumps
+    dumps, quoted = serializer.dumps, Encoder().encode
     if serializer.content_type != "application/json":
 
         def encode(task_id: str, value: Any) -> bytes:
@@ -40,7 +42,7 @@ def success_encoder(
             text = iso(second)[:19].encode("ascii")
             known[0] = (second, text)
         return b'%b%b%b%b.%06d+00:00","task_id":%b}' % (
-            begin, dumps(value), middle, text, int((now - second) * 1000000), dumps(task_id),
+            begin, dumps(value), middle, text, int((now - second) * 1000000), quoted(task_id),
         )  # fmt: skip
 
     return encode_json

@@ -1,6 +1,6 @@
-# ruff: noqa: ARG002 - it has no use for what it is given
 """What stands in for a backend where results are switched off."""
 
+# ruff: noqa: ARG002 - it has no use for what it is given
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

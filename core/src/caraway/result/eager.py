@@ -51,15 +51,15 @@ class EagerResult(AsyncResult[R_co]):
         if disable_sync_subtasks and blocking_allowed.get() is False:
             assert_will_not_block()
         assert self._meta is not None
-        value: Any = self._meta["result"]
+        value: R_co = self._meta["result"]
         raising = self._meta["status"] in _RAISING
         if propagate and raising and isinstance(value, BaseException):
             raise value
         if callback is not None:
             callback(self.id, value)
-        return value  # type: ignore[no-any-return]
+        return value
 
-    wait = get  # type: ignore[assignment]
+    wait = get
 
     def forget(self) -> None:
         """Nothing is kept anywhere."""

@@ -10,6 +10,7 @@ from caraway.errors import MaxRetriesExceededError, OperationalError, Retry
 from caraway.request import Request, current_request
 from caraway.result import AsyncResult
 from caraway.task.arguments import argument_check
+from caraway.task.handlers import Handlers
 from caraway.task.plan import compile_build, compile_delay
 
 if TYPE_CHECKING:
@@ -28,23 +29,8 @@ R = TypeVar("R")
 _PLANS = ("delay", "_delay", "_build", "_check")
 """What is compiled with the first use, and lies in the instance."""
 
-FROM_CONFIG = (
-    ("rate_limit", "task_default_rate_limit"),
-    ("track_started", "task_track_started"),
-    ("acks_late", "task_acks_late"),
-    ("acks_on_failure_or_timeout", "task_acks_on_failure_or_timeout"),
-    ("acks_on_failure", "task_acks_on_failure"),
-    ("acks_on_timeout", "task_acks_on_timeout"),
-    ("reject_on_worker_lost", "task_reject_on_worker_lost"),
-    ("retry_on_worker_lost", "task_retry_on_worker_lost"),
-    ("ignore_result", "task_ignore_result"),
-    ("store_eager_result", "task_store_eager_result"),
-    ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
-)
-"""Attributes that, where None, are taken from a setting when the app is finalized."""
 
-
-class Task(Generic[P, R]):
+class Task(Handlers, Generic[P, R]):
     """A task.  Made by ``@app.task``, or subclassed with a method ``run``.
 
     Attributes:
@@ -134,17 +120,12 @@ class Task(Generic[P, R]):
 
     def bind(self, app: Caraway) -> None:
         """Take what is None from the app's settings and annotations."""
-        from caraway.task.annotations import annotate
+        from caraway.task.binding import annotate, take_defaults
 
         self.app = app
         annotate(self, app.conf.task_annotations)
-        for attribute, setting in FROM_CONFIG:
-            if getattr(self, attribute, None) is None:
-                setattr(self, attribute, app.conf[setting])
+        take_defaults(self, app.conf)
         self.on_bound(app)
-
-    def on_bound(self, app: Caraway) -> None:
-        """Called when the task was bound to an app."""
 
     @property
     def argument_check(self) -> Callable[..., Any] | None:
@@ -390,29 +371,6 @@ class Task(Generic[P, R]):
     def add_to_chord(self, sig: Any, lazy: bool = False) -> NoReturn:  # noqa: FBT001, FBT002
         """Add a task to the chord this one is a member of."""
         raise NotImplementedError("Task.add_to_chord comes with the canvas, not here yet")
-
-    # -- handlers ----------------------------------------------------------------------
-
-    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Called before each run."""
-
-    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        """Called when a run ended well."""
-
-    def on_retry(
-        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        """Called when a run is to be retried."""
-
-    def on_failure(
-        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        """Called when a run failed."""
-
-    def after_return(
-        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        """Called after each run."""
 
     @property
     def __name__(self) -> str:

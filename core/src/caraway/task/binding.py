@@ -1,4 +1,4 @@
-"""The setting ``task_annotations``: attributes set on tasks from outside."""
+"""What a task takes from the app it is bound to: defaults, and annotations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,28 @@ from caraway.errors import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from caraway.task import Task
+
+FROM_CONFIG = (
+    ("rate_limit", "task_default_rate_limit"),
+    ("track_started", "task_track_started"),
+    ("acks_late", "task_acks_late"),
+    ("acks_on_failure_or_timeout", "task_acks_on_failure_or_timeout"),
+    ("acks_on_failure", "task_acks_on_failure"),
+    ("acks_on_timeout", "task_acks_on_timeout"),
+    ("reject_on_worker_lost", "task_reject_on_worker_lost"),
+    ("retry_on_worker_lost", "task_retry_on_worker_lost"),
+    ("ignore_result", "task_ignore_result"),
+    ("store_eager_result", "task_store_eager_result"),
+    ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
+)
+"""Attributes that, where None, are taken from a setting when the app is finalized."""
+
+
+def take_defaults(task: Task[Any, Any], settings: Mapping[str, Any]) -> None:
+    """Set what is None from the settings."""
+    for attribute, setting in FROM_CONFIG:
+        if getattr(task, attribute, None) is None:
+            setattr(task, attribute, settings[setting])
 
 
 def annotate(task: Task[Any, Any], annotations: Any) -> None:
