@@ -43,7 +43,7 @@ class Box:
     def __init__(self) -> None:
         self.changed = threading.Condition()  # its lock guards everything below
         self.ready: dict[str, list[Item]] = {}
-        self.held: dict[int, Item] = {}
+        self.held: dict[Tag, Item] = {}
         self.count = 0
 
     def put_back(self, item: Item, *, counted: bool = True) -> None:
@@ -144,6 +144,7 @@ class ShelfConsumer(Consumer):
     def __init__(self, box: Box, queues: Sequence[str], owner: Owner) -> None:
         self.owner = owner
         self.queues = list(queues)
+        self._order = list(queues)
         self._box = box
         self._woken = False
         self._closed = False
@@ -165,7 +166,7 @@ class ShelfConsumer(Consumer):
 
     def _take(self, limit: int) -> list[Delivery]:
         taken: list[Delivery] = []
-        for name in self.queues:
+        for name in self._order:
             items = self._box.ready.get(name, [])
             count = min(limit - len(taken), len(items))
             for item in items[:count]:
@@ -177,14 +178,14 @@ class ShelfConsumer(Consumer):
                 )
             del items[:count]
         # Fair: who was served first this time is served last the next.
-        self.queues.append(self.queues.pop(0))
+        self._order.append(self._order.pop(0))
         return taken
 
     def settle(self, settlements: Sequence[Settlement]) -> Sequence[Tag]:
         fenced: list[Tag] = []
         with self._box.changed:
             for settlement in settlements:
-                item = self._box.held.get(settlement.tag)  # type: ignore[call-overload]
+                item = self._box.held.get(settlement.tag)
                 if item is None or item.holder != self.owner.id:
                     fenced.append(settlement.tag)
                     continue
