@@ -203,14 +203,14 @@ class WaitTests(BackendCase):
     def test_a_result_stored_by_another_connection_ends_the_wait(self) -> None:
         self.use_real_time()
         other = self.open()
-        waiting = self.spawn(self.backend.wait, [self.id("x"), self.id("y")], self.patience)
+        waiting = self.spawn(self.backend.wait, [self.id("x"), self.id("y")], self.patience * 3)
         time.sleep(0.1)
         self.store("y", backend=other)
         assert list(waiting.result(self.patience)) == [self.id("y")]
 
     def test_a_state_that_is_not_final_does_not_end_the_wait(self) -> None:
         self.use_real_time()
-        waiting = self.spawn(self.backend.wait, [self.id()], self.patience)
+        waiting = self.spawn(self.backend.wait, [self.id()], self.patience * 3)
         time.sleep(0.05)
         self.store(state=states.STARTED)
         time.sleep(0.05)
@@ -222,7 +222,7 @@ class WaitTests(BackendCase):
         self.use_real_time()
         other = self.open()
         for index in range(40):
-            waiting = self.spawn(self.backend.wait, [self.id(index)], self.patience)
+            waiting = self.spawn(self.backend.wait, [self.id(index)], self.patience * 3)
             time.sleep((index % 5) / 2000)
             self.store(index, backend=other)
             assert list(waiting.result(self.patience)) == [self.id(index)]
@@ -230,7 +230,9 @@ class WaitTests(BackendCase):
     def test_many_may_wait_for_one_result(self) -> None:
         self.use_real_time()
         backends = [self.open() for _ in range(4)]
-        waiting = [self.spawn(b.wait, [self.id()], self.patience) for b in backends for _ in "ab"]
+        waiting = [
+            self.spawn(b.wait, [self.id()], self.patience * 3) for b in backends for _ in "ab"
+        ]
         time.sleep(0.1)
         self.store()
         for waiter in waiting:
@@ -239,7 +241,7 @@ class WaitTests(BackendCase):
     def test_one_may_wait_for_many_results(self) -> None:
         self.use_real_time()
         ids = [self.id(index) for index in range(1500)]
-        waiting = self.spawn(self.backend.wait, ids, self.patience)
+        waiting = self.spawn(self.backend.wait, ids, self.patience * 3)
         time.sleep(0.05)
         self.store(1234, backend=self.open())
         assert list(waiting.result(self.patience)) == [self.id(1234)]

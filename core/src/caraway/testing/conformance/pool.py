@@ -368,11 +368,12 @@ class WithdrawTests(PoolCase):
 
     def test_a_job_is_either_reported_or_withdrawn(self) -> None:
         executor = self.started()
-        for number in range(40):
+        for number in range(20):
             self.reports.clear()
-            jobs = [Probe(i, lambda _: sum(range(300))) for i in range(60)]
+            # They sleep, so that the thread that withdraws gets its turn.
+            jobs = [Probe(i, lambda _: time.sleep(0.0003)) for i in range(60)]
 
-            def action(pause: float = number / 40 * 0.002) -> list[Job]:
+            def action(pause: float = number / 20 * 0.01) -> list[Job]:
                 time.sleep(pause)
                 return list(executor.withdraw())
 

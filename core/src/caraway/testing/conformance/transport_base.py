@@ -207,36 +207,36 @@ class FetchTests(TransportCase):
     def test_a_waiting_fetch_is_given_what_another_connection_publishes(self) -> None:
         self.use_real_time()
         consumer = self.consumer(transport=self.open())
-        fetching = self.spawn(self.take, consumer, 1)
+        fetching = self.spawn(self.wait_one, consumer)
         time.sleep(0.1)
         self.publish("late")
-        assert bodies(fetching.result(self.patience)) == [b"late"]
+        assert bodies([fetching.result(self.patience)]) == [b"late"]
 
     def test_no_message_is_missed_between_looking_and_waiting(self) -> None:
         self.use_real_time()
         consumer = self.consumer(transport=self.open())
         for index in range(60):
-            fetching = self.spawn(self.take, consumer, 1)
+            fetching = self.spawn(self.wait_one, consumer)
             time.sleep((index % 6) / 2000)
             self.publish(index)
-            (delivery,) = fetching.result(self.patience)
+            delivery = fetching.result(self.patience)
             consumer.settle(ack(delivery))
             assert delivery.message.body == b"%d" % index
 
     def test_a_waiting_fetch_returns_when_it_is_woken(self) -> None:
         self.use_real_time()
         consumer = self.consumer()
-        fetching = self.spawn(consumer.fetch, 10, self.patience)
+        fetching = self.spawn(consumer.fetch, 10, self.patience * 3)
         time.sleep(0.1)
         consumer.wake()
-        assert not fetching.result(self.patience / 2)
+        assert not fetching.result(self.patience)
 
     def test_a_wake_that_finds_nobody_waiting_ends_the_next_wait_only(self) -> None:
         self.use_real_time()
         consumer = self.consumer()
         consumer.wake()
-        fetching = self.spawn(consumer.fetch, 10, self.patience)
-        assert not fetching.result(self.patience / 2)
+        fetching = self.spawn(consumer.fetch, 10, self.patience * 3)
+        assert not fetching.result(self.patience)
         fetching = self.spawn(consumer.fetch, 10, 0.3)
         fetching.result(self.patience)
         assert fetching.seconds >= 0.2, "one wake ended two waits"
@@ -507,14 +507,14 @@ class LifecycleTests(TransportCase):
 
         def fetch() -> list[Delivery]:
             try:
-                return list(consumer.fetch(10, self.patience))
+                return list(consumer.fetch(10, self.patience * 3))
             except TransportError:
                 return []
 
         fetching = self.spawn(fetch)
         time.sleep(0.1)
         consumer.wake()
-        assert fetching.result(self.patience / 2) == []
+        assert fetching.result(self.patience) == []
         consumer.close()
 
     def test_a_closed_connection_says_so_in_our_words(self) -> None:

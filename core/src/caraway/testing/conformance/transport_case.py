@@ -135,6 +135,14 @@ class TransportCase(Suite):
             taken += consumer.fetch(count - len(taken), 0.2)
         return taken
 
+    def wait_one(self, consumer: Consumer) -> Delivery:
+        """Wait for one message in as few fetches as the transport allows, so that one
+        that nobody is woken for comes too late."""
+        while True:
+            taken = consumer.fetch(1, self.patience * 3)
+            if taken:
+                return taken[0]
+
     def nothing(self, consumer: Consumer) -> None:
         """There is nothing to fetch, at once or a little later."""
         taken = [*consumer.fetch(10, 0), *consumer.fetch(10, 0.05)]

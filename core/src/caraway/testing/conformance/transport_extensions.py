@@ -36,11 +36,11 @@ class DelayTests(TransportCase):
     def test_a_waiting_fetch_is_given_what_becomes_due(self) -> None:
         self.use_real_time()
         consumer = self.consumer(transport=self.open())
-        fetching = self.spawn(self.take, consumer, 1)
+        fetching = self.spawn(self.wait_one, consumer)
         time.sleep(0.05)
         due = time.time() + self.tick
         self.publish("soon", due=due)
-        assert bodies(fetching.result(self.patience)) == [b"soon"]
+        assert bodies([fetching.result(self.patience)]) == [b"soon"]
         assert time.time() >= due - 0.005
 
     @needs(Capability.DELAY)
@@ -275,10 +275,10 @@ class DeadLetterTests(TransportCase):
     def test_a_waiting_fetch_is_given_what_is_replayed(self) -> None:
         self.use_real_time()
         (letter,) = self.bury("again")
-        fetching = self.spawn(self.take, self.consumer(), 1)
+        fetching = self.spawn(self.wait_one, self.consumer())
         time.sleep(0.05)
         self.transport.dead_replay([letter.id])
-        assert bodies(fetching.result(self.patience)) == [b"again"]
+        assert bodies([fetching.result(self.patience)]) == [b"again"]
 
     @needs(Capability.DEAD_LETTERS)
     def test_a_letter_is_replayed_by_one_of_many(self) -> None:
@@ -468,10 +468,10 @@ class BroadcastTests(TransportCase):
     def test_a_waiting_subscriber_returns_when_it_is_woken(self) -> None:
         self.use_real_time()
         subscription = self.transport.broadcast().subscribe([self.topic("x")])
-        receiving = self.spawn(subscription.receive, self.patience)
+        receiving = self.spawn(subscription.receive, self.patience * 3)
         time.sleep(0.1)
         subscription.wake()
-        assert list(receiving.result(self.patience / 2)) == []
+        assert list(receiving.result(self.patience)) == []
         subscription.close()
         subscription.close()
 

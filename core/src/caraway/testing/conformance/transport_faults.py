@@ -71,6 +71,8 @@ class KillTests(TransportCase):
 
     def victim(self, script: str, **options: Any) -> Victim:
         """Start a process that does ``script`` with this test's store."""
+        if self.probing:
+            raise skip("a store that isn't declared persistent isn't tried by killing")
         self.use_real_time()
         factory = self.plain("factory")
         if not isinstance(factory, str):

@@ -92,9 +92,8 @@ class LeaseTests(TransportCase):
         late = self.consumer(lease=2 * self.tick)
         self.take(late, 1)
         other = self.consumer(transport=self.open())
-        fetching = self.spawn(self.take, other, 1)
-        (delivery,) = fetching.result(self.patience)
-        assert delivery.attempt == 2
+        fetching = self.spawn(self.wait_one, other)
+        assert fetching.result(self.patience).attempt == 2
 
     @needs(Capability.LEASE)
     def test_reclaiming_gives_all_back_at_once_uncounted(self) -> None:
@@ -143,10 +142,10 @@ class LeaseTests(TransportCase):
         self.publish(1)
         dead = self.consumer()
         self.take(dead, 1)
-        fetching = self.spawn(self.take, self.consumer(transport=self.open()), 1)
+        fetching = self.spawn(self.wait_one, self.consumer(transport=self.open()))
         time.sleep(0.1)
         self.transport.reclaim(dead.owner.id)
-        assert bodies(fetching.result(self.patience)) == [b"1"]
+        assert bodies([fetching.result(self.patience)]) == [b"1"]
 
     @needs(Capability.LEASE)
     def test_what_was_settled_does_not_come_back(self) -> None:
@@ -378,7 +377,7 @@ class CommitTests(TransportCase):
         self.publish("x")
         consumer = self.consumer()
         (delivery,) = self.take(consumer, 1)
-        waiting = self.spawn(backend.wait, [self.task_id("x")], self.patience)
+        waiting = self.spawn(backend.wait, [self.task_id("x")], self.patience * 3)
         time.sleep(0.1)
         consumer.commit([Completion(Settlement(delivery.tag), self.result("x"))])
         assert self.task_id("x") in waiting.result(self.patience)
@@ -391,8 +390,8 @@ class CommitTests(TransportCase):
         consumer = self.consumer()
         (delivery,) = self.take(consumer, 1)
         other = self.consumer(self.name("follow"), transport=self.open())
-        waiting = self.spawn(self.take, other, 1)
+        waiting = self.spawn(self.wait_one, other)
         time.sleep(0.1)
         follow_up = self.publication("follow", self.name("follow"))
         consumer.commit([Completion(Settlement(delivery.tag), None, (follow_up,))])
-        assert bodies(waiting.result(self.patience)) == [b"follow"]
+        assert bodies([waiting.result(self.patience)]) == [b"follow"]
