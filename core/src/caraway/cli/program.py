@@ -117,6 +117,10 @@ class Program:
                 )
             from caraway.cli.loading import find_app
 
+            # From a folder inside the project, its modules are found, too.
+            directory = self.settings().project.directory
+            if directory not in sys.path:
+                sys.path.append(directory)
             self._app = find_app(name)
         return self._app
 

@@ -19,6 +19,7 @@ class WorkerStatus(Struct, frozen=True):
     """One worker: its lanes taken together.
 
     Attributes:
+        pids: of its lanes; the supervisor, which consumes nothing, isn't among them.
         lease: seconds until the first of its leases ends unless renewed.
         answers: whether it answered a ping; None if it wasn't asked.
     """
@@ -42,8 +43,8 @@ def gather(owners: Iterable[OwnerStats], now: float) -> list[WorkerStatus]:
         WorkerStatus(
             name=name,
             host=lanes[0].owner.host,
-            lanes=len(lanes),
-            pids=sorted({lane.owner.pid for lane in lanes}),
+            lanes=sum(bool(lane.queues) for lane in lanes),
+            pids=sorted({lane.owner.pid for lane in lanes if lane.queues}),
             queues=sorted({queue for lane in lanes for queue in lane.queues}),
             held=sum(lane.held for lane in lanes),
             lease=min(lane.expires for lane in lanes) - now,
