@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-import uuid
+from caraway.protocol.ids import new_id
 from collections.abc import Callable
 from typing import Any
 
@@ -90,7 +90,7 @@ def connect(path: str) -> sqlite3.Connection:
 def publish(connection: sqlite3.Connection, n: int, batch: int) -> float:
     """Messages per second, inserted ``batch`` at a time."""
     encode = msgspec.json.Encoder().encode
-    ids = [str(uuid.uuid4()) for _ in range(n)]
+    ids = [new_id() for _ in range(n)]
     start = time.perf_counter()
     for first in range(0, n, batch):
         rows = [

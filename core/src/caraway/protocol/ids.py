@@ -1,15 +1,21 @@
-"""Task ids: random UUIDs (version 4), made many at a time."""
+"""Task ids: UUIDs of version 7 (RFC 9562), made many at a time.
+
+They begin with the time, so that the keys of what is stored together are neighbours: in a
+store with ordered keys (SQLite, SQL databases), inserting results of random keys touches
+one page for each, of these one page for many.  Celery takes any text for an id.
+"""
 
 from __future__ import annotations
 
 import os
+from time import time
 
 _BATCH = 256
 ready: list[str] = []
 
 
 def new_id() -> str:
-    """A fresh uuid4 as text.
+    """A fresh UUID as text: 48 bits of time (ms), a counter of 12, 62 random bits.
 
     One system call makes 256 of them.  `list.pop` is atomic, so threads don't need a
     lock; a forked child throws away what it inherited.
@@ -22,14 +28,18 @@ def new_id() -> str:
 
 
 def _refill() -> None:
-    text = os.urandom(16 * _BATCH).hex()
+    text = os.urandom(8 * _BATCH).hex()
+    moment = f"{int(time() * 1000) & 0xFFFFFFFFFFFF:012x}"
+    begin = f"{moment[:8]}-{moment[8:]}-7"
+    first = int(text[:3], 16) % (4096 - _BATCH)
     fresh = []
-    for at in range(0, 32 * _BATCH, 32):
-        variant = "89ab"[int(text[at + 16], 16) & 3]
+    for n in range(_BATCH):
+        at = 16 * n
+        variant = "89ab"[int(text[at], 16) & 3]
         fresh.append(
-            f"{text[at : at + 8]}-{text[at + 8 : at + 12]}-4{text[at + 13 : at + 16]}"
-            f"-{variant}{text[at + 17 : at + 20]}-{text[at + 20 : at + 32]}"
+            f"{begin}{first + n:03x}-{variant}{text[at + 1 : at + 4]}-{text[at + 4 : at + 16]}"
         )
+    fresh.reverse()  # they are taken from the end
     ready.extend(fresh)
 
 

@@ -63,13 +63,17 @@ class Store:
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._identity: tuple[int, int] = (0, 0)
-        self._synchronous = ""
         self._commits = 0
         self._bells: list[Doorbell] = []
-        self._durable = options.synchronous.upper()
-        # What may be lost in a power cut without harm: claims, renewals, registrations.
-        # Their loss brings back the state before them, in which the work isn't lost.
-        self._harmless = "OFF" if options.synchronous == "off" else "NORMAL"
+        self._log: int | None = None
+        # SQLite's own FULL syncs the log while it holds the write lock: all other
+        # processes wait for the disk.  With NORMAL, and a sync of the log of our own after
+        # the lock is free, a transaction is as durable when its call returns, and syncs
+        # of several processes overlap.  What may be lost in a power cut without harm
+        # (claims, renewals, registrations) goes without: its loss brings back the state
+        # before, in which the work isn't lost.
+        self._syncs = options.synchronous == "full" and hasattr(os, "fdatasync")
+        self._synchronous = "NORMAL" if self._syncs else options.synchronous.upper()
 
     # -- connections -------------------------------------------------------------------
 
@@ -120,11 +124,10 @@ class Store:
         connection = self._connect()
         try:
             schema.ensure(self, connection)
-            connection.execute(f"PRAGMA synchronous={self._durable}")
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
         except BaseException:
             connection.close()
             raise
-        self._synchronous = self._durable
         found = os.stat(self.path)
         self._identity = (found.st_dev, found.st_ino)
         self._writer = connection
@@ -158,6 +161,9 @@ class Store:
             for connection in (reader, writer):
                 if connection is not None:
                     connection.close()
+            log, self._log = self._log, None
+            if log is not None:
+                os.close(log)
 
     # -- transactions ------------------------------------------------------------------
 
@@ -187,15 +193,11 @@ class Store:
             timeout: seconds to wait for other writers; default ``busy_timeout``.
         """
         limit = self.options.busy_timeout if timeout is None else timeout
-        return Write(self, self._durable if durable else self._harmless, limit)
+        return Write(self, durable and self._syncs, limit)
 
-    def begin(self, synchronous: str, timeout: float) -> sqlite3.Connection:
+    def begin(self, timeout: float) -> sqlite3.Connection:
         """Begin a write transaction; write lock held."""
         connection = self.writer()
-        if synchronous != self._synchronous:
-            # Allowed only between transactions, and 1.5 us, against an fsync's 150.
-            connection.execute(f"PRAGMA synchronous={synchronous}")
-            self._synchronous = synchronous
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as exc:
@@ -203,6 +205,30 @@ class Store:
                 raise
             self.retry(lambda: connection.execute("BEGIN IMMEDIATE"), timeout)
         return connection
+
+    def log_descriptor(self) -> int:
+        """A descriptor of our own of the log; write lock held.
+
+        The file stays the same for as long as our connection is open.  SQLite takes no
+        locks on it, so that closing it gives none away.
+        """
+        if self._log is None:
+            self._log = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        return self._log
+
+    def sync(self, log: int) -> None:
+        """Return when all that was written to the log is on the disk.
+
+        Raises:
+            TransportError: the disk failed; what was written may not be there for long.
+        """
+        try:
+            os.fdatasync(log)
+        except OSError as exc:
+            raise TransportError(
+                f"{self.path}: the disk doesn't take what was written: {exc.strerror}",
+                hint="Look at the system's log: a disk or file system is failing.",
+            ) from exc
 
     def after_commit(self, connection: sqlite3.Connection) -> None:
         """Now and then see that the log doesn't grow without bound; write lock held."""
@@ -276,11 +302,11 @@ class Store:
 class Write:
     """A write transaction; see `Store.write`."""
 
-    __slots__ = ("_connection", "_store", "_synchronous", "_timeout")
+    __slots__ = ("_connection", "_store", "_sync", "_timeout")
 
-    def __init__(self, store: Store, synchronous: str, timeout: float) -> None:
+    def __init__(self, store: Store, sync: bool, timeout: float) -> None:  # noqa: FBT001
         self._store = store
-        self._synchronous = synchronous
+        self._sync = sync
         self._timeout = timeout
 
     def __enter__(self) -> sqlite3.Connection:
@@ -288,7 +314,7 @@ class Write:
         if not store.write_lock.acquire(timeout=self._timeout):
             raise busy(store.path, self._timeout)
         try:
-            self._connection = store.begin(self._synchronous, self._timeout)
+            self._connection = store.begin(self._timeout)
         except sqlite3.Error as exc:
             store.write_lock.release()
             raise translate(exc, store.path, self._timeout) from exc
@@ -305,10 +331,13 @@ class Write:
     ) -> None:
         store = self._store
         connection = self._connection
+        log = -1
         try:
             if exc is None:
                 try:
                     connection.execute("COMMIT")
+                    if self._sync:
+                        log = store.log_descriptor()
                     store.after_commit(connection)
                 except sqlite3.Error as failure:
                     exc = failure
@@ -320,6 +349,8 @@ class Write:
                     raise translate(exc, store.path, self._timeout) from exc
         finally:
             store.write_lock.release()
+        if log >= 0:
+            store.sync(log)
 
 
 # -- the process's stores --------------------------------------------------------------
