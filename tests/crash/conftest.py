@@ -93,11 +93,7 @@ class Crash:
 
     def last_started(self) -> dict[int, str]:
         """Per process, the task it began last."""
-        last: dict[int, str] = {}
-        for kind, argument, pid in self.lines():
-            if kind == "s":
-                last[pid] = argument
-        return last
+        return {pid: argument for kind, argument, pid in self.lines() if kind == "s"}
 
     def runs_by_task(self) -> dict[str, list[int]]:
         runs: dict[str, list[int]] = defaultdict(list)

@@ -7,6 +7,7 @@ rebuild them.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import Any
 
@@ -159,7 +160,7 @@ class AlreadyRegistered(TaskError):
     """Two different tasks claim one name."""
 
 
-class TimeoutError(TaskError, TimeoutError):  # noqa: A001 - Celery's name
+class TimeoutError(TaskError, builtins.TimeoutError):  # noqa: A001 - Celery's name
     """A result did not arrive in time."""
 
 

@@ -98,7 +98,7 @@ def is_async_callable(fun: Any) -> bool:
     )
 
 
-def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = False) -> Runner:  # noqa: C901, PLR0915
+def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = False) -> Runner:
     """Compile a task.
 
     Args:
@@ -141,20 +141,25 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
         request: Request, state: str, value: Any, traceback: str | None = None
     ) -> bytes | None:
         headers = request.headers
-        if not store or ((ignore_always or headers.get("ignore_result")) and not (
-            keep_errors and state in states.EXCEPTION_STATES
-        )):
+        if not store or (
+            (ignore_always or headers.get("ignore_result"))
+            and not (keep_errors and state in states.EXCEPTION_STATES)
+        ):
             return None
-        if state == states.SUCCESS and not extended and not headers.get("group") and (
-            request.children is None and not headers.get("parent_id")
+        if (
+            state == states.SUCCESS
+            and not extended
+            and not headers.get("group")
+            and (request.children is None and not headers.get("parent_id"))
         ):
             return encode_success(headers["id"], value)
         return codec.encode_meta(
             serializer,
-            cast(str, request.id),
+            cast("str", request.id),
             state,
-            codec.encode_exception(value) if isinstance(value, BaseException)
-            and state in states.EXCEPTION_STATES else value,
+            codec.encode_exception(value)
+            if isinstance(value, BaseException) and state in states.EXCEPTION_STATES
+            else value,
             traceback=traceback,
             request=request,
             extended=extended,
@@ -236,13 +241,13 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
             reason = f"rejected by the task: {exc.reason}" if exc.reason else "rejected by the task"
             return ended(
                 request,
-                Outcome(
-                    states.REJECTED, exc, requeue=exc.requeue, reason=reason, runtime=runtime
-                ),
+                Outcome(states.REJECTED, exc, requeue=exc.requeue, reason=reason, runtime=runtime),
                 None,
             )
-        if autoretry_for and isinstance(exc, autoretry_for) and not (
-            dont_autoretry_for and isinstance(exc, dont_autoretry_for)
+        if (
+            autoretry_for
+            and isinstance(exc, autoretry_for)
+            and not (dont_autoretry_for and isinstance(exc, dont_autoretry_for))
         ):
             try:
                 task.autoretry(exc, request)
@@ -256,7 +261,7 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
 
     def begin(request: Request) -> None:
         if before_start:
-            before_start(request.id, request.args, request.kwargs)
+            before_start(cast("str", request.id), request.args, request.kwargs)
         if prerun.receivers:
             prerun.send(
                 sender=task, task_id=request.id, task=task,

@@ -37,9 +37,7 @@ class Attendant(threading.Thread):
             nobody outside does more.
     """
 
-    def __init__(
-        self, lane: Lane, channel: Channel | None, *, enforce_hard: bool = False
-    ) -> None:
+    def __init__(self, lane: Lane, channel: Channel | None, *, enforce_hard: bool = False) -> None:
         super().__init__(name="caraway-attendant", daemon=True)
         self._enforce_hard = enforce_hard
         self._lane = lane
@@ -58,7 +56,7 @@ class Attendant(threading.Thread):
             try:
                 self._look(now)
             except CarawayError as exc:
-                self._lane._log().warning("attendant: %s", exc)  # noqa: SLF001 - same unit
+                self._lane._log().warning("attendant: %s", exc)
             if self._orphan:
                 self._renew(now)
             elif now - self._reported >= 1.0:
@@ -165,4 +163,4 @@ class Attendant(threading.Thread):
             if self._lane.app.transport.renew([owner.id]):
                 self._lane.stop(hard=True)
         except CarawayError as exc:
-            self._lane._log().warning("renewing the lease: %s", exc)  # noqa: SLF001 - same unit
+            self._lane._log().warning("renewing the lease: %s", exc)

@@ -155,8 +155,11 @@ class LaneBoard:
                 if started:
                     found.append(
                         Running(
-                            slot, _tag_from(tag), task_id.rstrip(b"\0").decode("utf-8", "replace"),
-                            started, hard,
+                            slot,
+                            _tag_from(tag),
+                            task_id.rstrip(b"\0").decode("utf-8", "replace"),
+                            started,
+                            hard,
                         )  # fmt: skip
                     )
         return found

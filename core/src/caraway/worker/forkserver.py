@@ -69,8 +69,8 @@ def _serve(sock: socket.socket, lane_main: LaneMain, supervisor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)  # noqa: FBT003 - as the call is
-    os.set_blocking(read_end, False)  # noqa: FBT003 - as the call is
+    os.set_blocking(write_end, False)
+    os.set_blocking(read_end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     gc.collect()
@@ -79,7 +79,8 @@ def _serve(sock: socket.socket, lane_main: LaneMain, supervisor: int) -> None:
     children: set[int] = set()
     while True:
         with contextlib.suppress(InterruptedError):
-            ready: list[Any] = select.select([sock, read_end], [], [])[0]
+            watched: list[Any] = [sock, read_end]
+            ready = select.select(watched, [], [])[0]
             if read_end in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(read_end, 4096)

@@ -135,9 +135,7 @@ class Intake:
         except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
             return replace(delivery, defect=str(exc)[:500] or type(exc).__name__)
 
-    def _judge(
-        self, delivery: Delivery, plan: TaskPlan | None, most: int, now: float
-    ) -> Verdict:
+    def _judge(self, delivery: Delivery, plan: TaskPlan | None, most: int, now: float) -> Verdict:
         headers = delivery.message.headers
         task_id = headers.get("id")
         if not delivery.defect and plan is not None and type(task_id) is not str:
@@ -153,9 +151,7 @@ class Intake:
                     return Verdict("later", "rate limit", delay)
         return verdict
 
-    def _without_running(
-        self, delivery: Delivery, plan: TaskPlan, verdict: Verdict
-    ) -> Completion:
+    def _without_running(self, delivery: Delivery, plan: TaskPlan, verdict: Verdict) -> Completion:
         if verdict.kind == "later":
             return Completion(
                 Settlement(delivery.tag, "release", delay=verdict.delay, counted=False)

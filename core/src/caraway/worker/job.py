@@ -70,7 +70,7 @@ class TaskPlan:
         )
         self.ttl: float = float(conf.result_expires or 0.0)
         self.ttl_failure: float = float(conf.result_failure_expires or self.ttl)
-        self.rate: str | None = task.rate_limit or conf.task_default_rate_limit
+        self.rate: str | float | None = task.rate_limit or conf.task_default_rate_limit
         self.follow_ups = FollowUps(app)
 
     # -- completions -------------------------------------------------------------------

@@ -208,8 +208,7 @@ class Lane:
         except CarawayError:
             # Fetched and not admitted: held by nobody, unless it is given back.
             self._done.extend(
-                (None, Completion(Settlement(d.tag, "release", counted=False)))
-                for d in deliveries
+                (None, Completion(Settlement(d.tag, "release", counted=False))) for d in deliveries
             )
             raise
         if judged:
@@ -361,7 +360,9 @@ class Lane:
     def _substitute(self, completion: Completion, exc: CarawayError) -> Completion:
         tag = completion.settlement.tag
         job = self.in_flight.get(tag)
-        error = BackendStoreError(f"the outcome can't be stored: {exc.args[0] if exc.args else exc}")
+        error = BackendStoreError(
+            f"the outcome can't be stored: {exc.args[0] if exc.args else exc}"
+        )
         if job is not None and completion.result is not None:
             self.in_flight.pop(tag, None)
             return job.plan.fail(job.delivery, error)

@@ -249,15 +249,11 @@ def _bury(worker: SoloWorker, owner: str) -> None:
     remains = Remains(owner, "killed", list(board.journal()), board.running(), {})
 
     def heir() -> Any:
-        mine = msgspec.structs.replace(
-            template.owner, id=new_owner_id(), pid=os.getpid(), tasks=()
-        )
+        mine = msgspec.structs.replace(template.owner, id=new_owner_id(), pid=os.getpid(), tasks=())
         return worker.app.transport.consume((), mine)
 
     try:
-        undertaker = Undertaker(
-            worker.app, heir, template.max_deliveries, template.owner.worker
-        )
+        undertaker = Undertaker(worker.app, heir, template.max_deliveries, template.owner.worker)
         undertaker.bury(remains)
         undertaker.consumer.close()
     except CarawayError:

@@ -72,7 +72,7 @@ class Supervisor:
         self._server: ForkServer | None = None
         self._wake_read, self._wake_write = os.pipe()
         for end in (self._wake_read, self._wake_write):
-            os.set_blocking(end, False)  # noqa: FBT003 - as the call is
+            os.set_blocking(end, False)
         self.keeper: Keeper
 
     # -- life --------------------------------------------------------------------------

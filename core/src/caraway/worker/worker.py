@@ -161,9 +161,7 @@ class Worker:
             return []
         from caraway.worker.status import start_faces
 
-        return start_faces(
-            supervisor, keeper, conf.worker_health_address, conf.worker_health_file
-        )
+        return start_faces(supervisor, keeper, conf.worker_health_address, conf.worker_health_file)
 
     def _finish(self, code: int) -> int:
         from caraway import signals
@@ -200,13 +198,13 @@ class Worker:
             app.transport.declare(self.queues)
         except TransportUnavailable as exc:
             self._log().warning("the broker can't be reached yet: %s", exc)
-        if not self.pool.in_process and Capability.SHARED not in app.transport.capabilities:
-            if hasattr(os, "fork"):
-                raise ImproperlyConfigured(
-                    "this broker lives inside of one process, and the pool "
-                    f"{self.pool_name!r} runs tasks in others",
-                    hint="use --pool solo, or a broker that processes can share (sqlite://)",
-                )
+        shared = Capability.SHARED in app.transport.capabilities
+        if not shared and not self.pool.in_process and hasattr(os, "fork"):
+            raise ImproperlyConfigured(
+                "this broker lives inside of one process, and the pool "
+                f"{self.pool_name!r} runs tasks in others",
+                hint="use --pool solo, or a broker that processes can share (sqlite://)",
+            )
         app.registry.worker_start(self)
         from caraway import signals
 
