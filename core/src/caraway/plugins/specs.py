@@ -64,53 +64,101 @@ hookspec = pluggy.HookspecMarker("caraway")
 def caraway_register_transports() -> Iterable[TransportEntry]:  # type: ignore[empty-body]
     """Offer brokers, found by the scheme of ``broker_url``.
 
-    Called once a process, in whichever process first looks for a transport that isn't
-    built in.
+    Called once a process, when a transport that isn't built in is first looked for, or an app
+    is configured.  If it raises, this plugin offers no transports; what it offers in other
+    roles stays, and asking for a transport of its name says what was raised.
     """
 
 
 @hookspec
 def caraway_register_backends() -> Iterable[BackendEntry]:  # type: ignore[empty-body]
-    """Offer result backends, found by the scheme of ``result_backend``."""
+    """Offer result backends, found by the scheme of ``result_backend``.
+
+    Called once a process, when a backend that isn't built in is first looked for, or an app
+    is configured.  If it raises, this plugin offers no backends; what it offers in other
+    roles stays, and asking for a backend of its name says what was raised.
+    """
 
 
 @hookspec
 def caraway_register_serializers() -> Iterable[SerializerEntry]:  # type: ignore[empty-body]
-    """Offer serializers, found by name (``task_serializer``) and by the content type of
-    a message.  An entry's ``safe`` decides whether it may be accepted by default."""
+    """Offer serializers, found by name and by content type.
+
+    ``task_serializer`` and the like name one; a message's ``content_type`` chooses who reads
+    it.  An entry's ``safe`` decides whether it may be accepted by default.
+
+    Called once a process, when a serializer that isn't built in is first looked for, or an app
+    is configured.  If it raises, this plugin offers no serializers; what it offers in other
+    roles stays, and asking for a serializer of its name says what was raised.
+    """
 
 
 @hookspec
 def caraway_register_compressors() -> Iterable[CompressorEntry]:  # type: ignore[empty-body]
-    """Offer compression methods, found by name (``task_compression``) and by the
-    content type in a message's ``compression`` header."""
+    """Offer compression methods, found by name and by content type.
+
+    ``task_compression`` names one; a message's header ``compression`` chooses who undoes it.
+
+    Called once a process, when a compressor that isn't built in is first looked for, or an app
+    is configured.  If it raises, this plugin offers no compressors; what it offers in other
+    roles stays, and asking for a compressor of its name says what was raised.
+    """
 
 
 @hookspec
 def caraway_register_pools() -> Iterable[PoolEntry]:  # type: ignore[empty-body]
-    """Offer worker pools, found by name (``worker_pool``, ``caraway worker -P``)."""
+    """Offer worker pools, found by name (``worker_pool``, ``caraway worker -P``).
+
+    Called once a process, when a pool that isn't built in is first looked for, or an app
+    is configured.  If it raises, this plugin offers no pools; what it offers in other
+    roles stays, and asking for a pool of its name says what was raised.
+    """
 
 
 @hookspec
 def caraway_register_schedules() -> Iterable[ScheduleEntry]:  # type: ignore[empty-body]
-    """Offer schedule stores for beat, found by scheme."""
+    """Offer schedule stores for beat, found by scheme.
+
+    Called once a process, when a schedule store that isn't built in is first looked for, or an app
+    is configured.  If it raises, this plugin offers no schedule stores; what it offers in other
+    roles stays, and asking for a schedule store of its name says what was raised.
+    """
 
 
 @hookspec
 def caraway_register_middleware() -> Iterable[MiddlewareEntry]:  # type: ignore[empty-body]
-    """Offer middleware by name.  None is active unless a setting lists it."""
+    """Offer middleware by name.
+
+    None is active unless the setting ``middleware`` lists it.
+
+    Called once a process, when a middleware that isn't built in is first looked for, or an app
+    is configured.  If it raises, this plugin offers no middleware; what it offers in other
+    roles stays, and asking for a middleware of its name says what was raised.
+    """
 
 
 @hookspec
 def caraway_register_integrations() -> Iterable[IntegrationEntry]:  # type: ignore[empty-body]
-    """Offer integrations with frameworks.  Those whose ``detect`` holds are called with
-    each app when it is set up."""
+    """Offer integrations with frameworks.
+
+    Those whose ``detect`` holds are called with each app, after ``caraway_configure``.
+
+    Called once a process, when a integration that isn't built in is first looked for, or an app
+    is configured.  If it raises, this plugin offers no integrations; what it offers in other
+    roles stays, and asking for an integration of its name says what was raised.
+    """
 
 
 @hookspec
 def caraway_register_commands() -> Iterable[CommandEntry]:  # type: ignore[empty-body]
-    """Offer commands of the ``caraway`` program.  Called for ``caraway --help`` and for
-    a command that isn't built in; the command itself is imported when it is run."""
+    """Offer commands of the ``caraway`` program.
+
+    The command itself is imported when it is run; built-in names can't be taken.
+
+    Called once a process, when a command that isn't built in is first looked for, or an app
+    is configured.  If it raises, this plugin offers no commands; what it offers in other
+    roles stays, and asking for a command of its name says what was raised.
+    """
 
 
 # -- life-cycle: what happens when -----------------------------------------------------
