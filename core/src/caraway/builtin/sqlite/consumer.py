@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _GATE = """SELECT EXISTS(SELECT 1 FROM owner WHERE key=?),
     (SELECT min(expires) FROM owner WHERE key<>?),
+    EXISTS(SELECT 1 FROM owner WHERE expires > ? + lease + 1),
     (SELECT due FROM delayed ORDER BY due LIMIT 1),
     EXISTS(SELECT 1 FROM revoked)"""
 # A left join: should a message's row ever be missing, its slot is delivered as defective
@@ -124,10 +126,10 @@ class SqliteConsumer(Consumer):
         ports: list[int] = []
         batches: list[tuple[str, list[tuple[Any, ...]]]] = []
         with store.write(durable=False) as connection:
-            alive, lapse, due, revocations = connection.execute(
-                _GATE, (self.key, self.key)
+            alive, lapse, stale, due, revocations = connection.execute(
+                _GATE, (self.key, self.key, monotonic)
             ).fetchone()
-            if lapse is not None and lapse <= monotonic:
+            if stale or (lapse is not None and lapse <= monotonic):
                 ports += q.sweep(connection, monotonic, self.key)
             if due is not None and due <= now:
                 ports += q.ripen(connection, now, limit)
@@ -358,9 +360,10 @@ class SqliteConsumer(Consumer):
         self._closed = True
         self._bell.wake()
         try:
-            with self._store.write(durable=False) as connection:
-                _, ports = q.end_owner(connection, self.key, counted=False)
-            if ports:
+            # A store that can't be had now gets everything back when the lease ends.
+            with contextlib.suppress(TransportError):
+                with self._store.write(durable=False) as connection:
+                    _, ports = q.end_owner(connection, self.key, counted=False)
                 ring(ports)
         finally:
             self._bell.close()

@@ -25,7 +25,9 @@ class SqliteScheduleStore(ScheduleStore):
         context: its ``monotonic`` clock ends leaderships.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.LEADER})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.LEADER, Capability.PERSISTENT, Capability.SHARED}
+    )
 
     def __init__(self, url: Url, options: Mapping[str, Any], context: Context) -> None:
         self._closed = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from caraway.builtin.sqlite import dead_letters, inspection
@@ -75,7 +74,7 @@ class SqliteTransport(Transport):
         self._context = context
         self._clock = context.clock
         self._monotonic = context.monotonic
-        self._consumers: weakref.WeakSet[SqliteConsumer] = weakref.WeakSet()
+        self._consumers: set[SqliteConsumer] = set()
 
     @property
     def path(self) -> str:
