@@ -56,6 +56,8 @@ def section(setting: Setting[Any]) -> str:
     if setting.celery:
         facts.append(f"Celery's default: {setting.celery}")
     facts.append("Old names: " + ", ".join(f"`{name}`" for name in setting.old_names))
+    if setting.awaits:
+        facts.append(f"**No effect yet**: {setting.awaits}")
     lines = "\n".join(f"- {fact}" for fact in facts)
     return f"### `{setting.name}`\n\n{setting.doc}\n\n{lines}\n"
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from caraway.settings import DECLARED, Settings, names
 from caraway.settings.names import canonical
 
@@ -16,6 +19,18 @@ def test_every_setting_says_what_it_is_for() -> None:
         assert declared.name == name
         assert declared.doc.endswith("."), name
         assert len(declared.doc) > 10, name
+
+
+def test_every_setting_is_read_by_somebody_or_says_that_it_is_not() -> None:
+    root = Path(__file__).parents[3]
+    sources = [*root.glob("core/src/caraway/**/*.py"), *root.glob("plugins/*/src/**/*.py")]
+    text = "\n".join(p.read_text() for p in sources if "settings" not in p.parts)
+    used = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text)) | {"app", "imports", "include"}
+    used |= {"timezone", "middleware", "plugins"}
+    live = {n for n, s in DECLARED.items() if not (s.void or s.refused or s.awaits)}
+    waiting = {n for n, s in DECLARED.items() if s.awaits}
+    assert sorted(live - used) == []
+    assert sorted(waiting & used) == [], "these are read now: take `awaits` away"
 
 
 def test_no_two_settings_share_an_old_name() -> None:

@@ -137,6 +137,14 @@ def test_a_misspelt_variable_is_an_error_and_a_foreign_one_is_not(project: Path)
     with pytest.raises(ImproperlyConfigured, match="did you mean CARAWAY_TASK_ACKS_LATE"):
         load(environ={"CARAWAY_TASK_ACK_LATE": "1"})
     load(environ={"CARAWAY_DISABLE_PLUGINS": "a", "CARAWAY_SOMETHING": "1", "PATH": "x"})
+    (note,) = load(environ={"CARAWAY_BROKERURL": "redis://h"}).notes
+    assert "CARAWAY_BROKER_URL" in note
+
+
+def test_an_empty_variable_counts_as_not_set(project: Path) -> None:
+    settings = load(environ={"CARAWAY_BROKER_URL": "", "CARAWAY_TASK_ACKS_LATE": ""})
+    assert settings.broker_url == "sqlite://"
+    assert settings.task_acks_late is True
 
 
 def test_the_command_line_has_the_last_word(project: Path) -> None:

@@ -106,6 +106,16 @@ def test_a_setting_without_meaning_is_accepted_with_one_message() -> None:
     assert len(settings.notes) == 1
 
 
+def test_a_setting_that_has_no_effect_yet_says_so_unless_it_is_the_default() -> None:
+    settings = Settings()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        settings.update(broker_heartbeat=120)
+    with pytest.warns(SettingsWarning, match="broker_heartbeat.*no effect yet"):
+        settings.update(broker_heartbeat=10)
+    assert settings.broker_heartbeat == 10.0
+
+
 def test_a_setting_whose_loss_would_do_harm_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="broker_url"):
         Settings().update(broker_write_url="redis://other")
@@ -186,7 +196,7 @@ def test_a_namespace_picks_its_own_names_only() -> None:
 
 def test_a_class_an_instance_and_an_attribute_of_a_module_serve_as_settings(project: Path) -> None:
     class Base:
-        task_protocol = 1
+        task_default_queue = "x"
 
     class Config(Base):
         worker_pool = "solo"
@@ -194,7 +204,7 @@ def test_a_class_an_instance_and_an_attribute_of_a_module_serve_as_settings(proj
     for source in (Config, Config()):
         settings = Settings()
         apply_object(settings, source)
-        assert (settings.worker_pool, settings.task_protocol) == ("solo", 1)
+        assert (settings.worker_pool, settings.task_default_queue) == ("solo", "x")
     (project / "conf_c.py").write_text("class Live:\n    worker_pool = 'threads'\n")
     for name in ("conf_c:Live", "conf_c.Live"):
         settings = Settings()

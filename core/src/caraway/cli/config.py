@@ -152,5 +152,8 @@ def _describe(settings: Settings, name: str) -> None:
     click.echo(f"  default      {default}")
     if declared.celery:
         click.echo(f"  in Celery    {declared.celery}")
+    for word, why in (("no effect", declared.void), ("no effect yet", declared.awaits)):
+        if why:
+            click.echo(f"  {word}: {why}")
     click.echo(f"  environment  {declared.environment}")
     click.echo(f"  {declared.doc}")

@@ -7,6 +7,10 @@ from __future__ import annotations
 from caraway.settings.declare import Setting, void
 from caraway.settings.values import BOOL, COUNT, DURATION, STR, TABLE, URL, optional
 
+_AMQP = "the bundle of AMQP brokers"
+_BEAT = "beat"
+_EVENTS = "events in other formats"
+
 
 class Beat:
     """The group ``beat``."""
@@ -17,17 +21,34 @@ class Beat:
         None,
         "Where beat remembers what it has sent: a URL; none: the broker if it can.",
         secret=True,
+        awaits=_BEAT,
     )
     beat_max_loop_interval = Setting(
-        DURATION, 0.0, "Longest sleep of beat; 0 lets beat choose.",
+        DURATION, 0.0, "Longest sleep of beat; 0 lets beat choose.", awaits=_BEAT,
     )  # fmt: skip
-    beat_sync_every = Setting(COUNT, 0, "Records are kept after so many sends; 0 lets beat choose.")
-    beat_cron_starting_deadline = Setting(
-        optional(DURATION), None, "Missed runs older than this are left out."
+    beat_sync_every = Setting(
+        COUNT,
+        0,
+        "Records are kept after so many sends; 0 lets beat choose.",
+        awaits=_BEAT,
     )
-    beat_enable_remote_control = Setting(BOOL, False, "Beat listens to remote control.")
+    beat_cron_starting_deadline = Setting(
+        optional(DURATION),
+        None,
+        "Missed runs older than this are left out.",
+        awaits=_BEAT,
+    )
+    beat_enable_remote_control = Setting(
+        BOOL,
+        False,
+        "Beat listens to remote control.",
+        awaits=_BEAT,
+    )
     beat_remote_control_max_tick_age = Setting(
-        optional(DURATION), None, "Beat that hasn't ticked for so long reports itself as ill."
+        optional(DURATION),
+        None,
+        "Beat that hasn't ticked for so long reports itself as ill.",
+        awaits=_BEAT,
     )
     beat_scheduler = void("", "set beat_schedule_store; the scheduler itself is built in.")
     beat_schedule_filename = void(
@@ -38,15 +59,75 @@ class Beat:
 class Events:
     """The groups ``event`` and ``control``."""
 
-    event_serializer = Setting(STR, "json", "Serializer of events.")
-    event_exchange = Setting(STR, "celeryev", "Exchange of events.")
-    event_queue_prefix = Setting(STR, "celeryev", "How names of event queues begin.")
-    event_queue_ttl = Setting(DURATION, 5.0, "How long an unread event is kept.")
-    event_queue_expires = Setting(DURATION, 60.0, "How long an unused event queue is kept.")
-    event_queue_durable = Setting(BOOL, False, "Event queues survive the broker's restart.")
-    event_queue_exclusive = Setting(BOOL, True, "An event queue has one reader.")
-    control_exchange = Setting(STR, "celery", "Exchange of remote control.")
-    control_queue_ttl = Setting(DURATION, 300.0, "How long an unread command is kept.")
-    control_queue_expires = Setting(DURATION, 10.0, "How long an unused control queue is kept.")
-    control_queue_durable = Setting(BOOL, False, "Control queues survive the broker's restart.")
-    control_queue_exclusive = Setting(BOOL, True, "A control queue has one reader.")
+    event_serializer = Setting(
+        STR,
+        "json",
+        "Serializer of events.",
+        awaits=_EVENTS,
+    )
+    event_exchange = Setting(
+        STR,
+        "celeryev",
+        "Exchange of events.",
+        awaits=_AMQP,
+    )
+    event_queue_prefix = Setting(
+        STR,
+        "celeryev",
+        "How names of event queues begin.",
+        awaits=_AMQP,
+    )
+    event_queue_ttl = Setting(
+        DURATION,
+        5.0,
+        "How long an unread event is kept.",
+        awaits=_AMQP,
+    )
+    event_queue_expires = Setting(
+        DURATION,
+        60.0,
+        "How long an unused event queue is kept.",
+        awaits=_AMQP,
+    )
+    event_queue_durable = Setting(
+        BOOL,
+        False,
+        "Event queues survive the broker's restart.",
+        awaits=_AMQP,
+    )
+    event_queue_exclusive = Setting(
+        BOOL,
+        True,
+        "An event queue has one reader.",
+        awaits=_AMQP,
+    )
+    control_exchange = Setting(
+        STR,
+        "celery",
+        "Exchange of remote control.",
+        awaits=_AMQP,
+    )
+    control_queue_ttl = Setting(
+        DURATION,
+        300.0,
+        "How long an unread command is kept.",
+        awaits=_AMQP,
+    )
+    control_queue_expires = Setting(
+        DURATION,
+        10.0,
+        "How long an unused control queue is kept.",
+        awaits=_AMQP,
+    )
+    control_queue_durable = Setting(
+        BOOL,
+        False,
+        "Control queues survive the broker's restart.",
+        awaits=_AMQP,
+    )
+    control_queue_exclusive = Setting(
+        BOOL,
+        True,
+        "A control queue has one reader.",
+        awaits=_AMQP,
+    )

@@ -7,6 +7,10 @@ from __future__ import annotations
 from caraway.settings.declare import Setting, refused, void
 from caraway.settings.values import ANY, BOOL, COUNT, DURATION, STR, TABLE, URL, optional
 
+_NETWORK = "bundles of brokers and backends that are reached over a network"
+_AMQP = "the bundle of AMQP brokers"
+_FOREVER = "a limit; a worker tries to reconnect for ever"
+
 
 class Broker:
     """The group ``broker``."""
@@ -31,35 +35,78 @@ class Broker:
     broker_publish_timeout = Setting(
         DURATION, 5.0, "How long one publish waits for the broker, retries not counted."
     )
-    broker_connection_timeout = Setting(DURATION, 4.0, "How long one attempt to connect may take.")
+    broker_connection_timeout = Setting(
+        DURATION,
+        4.0,
+        "How long one attempt to connect may take.",
+        awaits=_NETWORK,
+    )
     broker_connection_retry = Setting(
-        BOOL, True, "A worker that lost its broker tries again instead of stopping."
+        BOOL,
+        True,
+        "A worker that lost its broker tries again instead of stopping.",
+        awaits=_FOREVER,
     )
     broker_connection_retry_on_startup = Setting(
-        optional(BOOL), None, "As `broker_connection_retry`, at the worker's start; none: the same."
+        optional(BOOL),
+        None,
+        "As `broker_connection_retry`, at the worker's start; none: the same.",
+        awaits=_FOREVER,
     )
     broker_connection_max_retries = Setting(
-        optional(COUNT), None, "Attempts before a worker gives up; none is for ever.", celery="100"
+        optional(COUNT),
+        None,
+        "Attempts before a worker gives up; none is for ever.",
+        celery="100",
+        awaits=_FOREVER,
     )
     broker_failover_strategy = Setting(
-        optional(STR), None, "Order of the failover list: `round-robin` (none), `shuffle`."
+        optional(STR),
+        None,
+        "Order of the failover list: `round-robin` (none), `shuffle`.",
+        awaits="a choice; the order of the list is kept",
     )
     broker_heartbeat = Setting(
-        optional(DURATION), 120.0, "Heartbeat of the connection, for brokers that have one."
+        optional(DURATION),
+        120.0,
+        "Heartbeat of the connection, for brokers that have one.",
+        awaits=_NETWORK,
     )
     broker_heartbeat_checkrate = Setting(
-        ANY, 3.0, "How many times per heartbeat the connection is looked at."
+        ANY,
+        3.0,
+        "How many times per heartbeat the connection is looked at.",
+        awaits=_NETWORK,
     )
-    broker_login_method = Setting(optional(STR), None, "Login method, for AMQP brokers.")
+    broker_login_method = Setting(
+        optional(STR),
+        None,
+        "Login method, for AMQP brokers.",
+        awaits=_NETWORK,
+    )
     broker_pool_limit = Setting(
-        optional(COUNT), 10, "Most connections a process holds, for transports that pool them."
+        optional(COUNT),
+        10,
+        "Most connections a process holds, for transports that pool them.",
+        awaits=_NETWORK,
     )
     broker_pool_acquire_timeout = Setting(
-        optional(DURATION), None, "How long to wait for a pooled connection; none is for ever."
+        optional(DURATION),
+        None,
+        "How long to wait for a pooled connection; none is for ever.",
+        awaits=_NETWORK,
     )
-    broker_use_ssl = Setting(ANY, False, "TLS: true, or a table of options.")
+    broker_use_ssl = Setting(
+        ANY,
+        False,
+        "TLS: true, or a table of options.",
+        awaits=_NETWORK,
+    )
     broker_native_delayed_delivery_queue_type = Setting(
-        STR, "quorum", "Type of the queues that delay messages, for AMQP brokers."
+        STR,
+        "quorum",
+        "Type of the queues that delay messages, for AMQP brokers.",
+        awaits=_AMQP,
     )
     broker_channel_error_retry = void(False, "channel errors are always recovered from.")
     broker_read_url = refused("Caraway reads and writes one broker; set broker_url instead.")

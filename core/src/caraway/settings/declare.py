@@ -41,6 +41,7 @@ class Setting(Generic[T]):
         celery: what Celery's default is, where it differs; empty if not.
         void: why it has no meaning in Caraway; empty for settings that have.
         refused: like ``void``, but setting it is an error.
+        awaits: what must come before it has an effect; empty for settings that have.
         old: Celery's upper-case names beyond the regular one.
     """
 
@@ -59,6 +60,7 @@ class Setting(Generic[T]):
         celery: str = "",
         void: str = "",
         refused: str = "",
+        awaits: str = "",
         old: tuple[str, ...] = (),
     ) -> None:
         self.kind = kind
@@ -71,6 +73,7 @@ class Setting(Generic[T]):
         self.celery = celery
         self.void = void
         self.refused = refused
+        self.awaits = awaits
         self.old = old
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from caraway.settings.declare import Setting
-from caraway.settings.values import BOOL, ITEMS, NAMES, STR, TABLE, optional
+from caraway.settings.declare import Setting, void
+from caraway.settings.values import ITEMS, NAMES, STR, TABLE, optional
 
 
 class General:
@@ -27,7 +27,7 @@ class General:
         None,
         "Content types accepted in results; none: the same as `accept_content`.",
     )
-    enable_utc = Setting(BOOL, True, "Times in messages are in UTC.")
+    enable_utc = void(True, "times in messages are always in UTC.")
     timezone = Setting(
         optional(STR), None, "IANA name of the zone that schedules are in; none is UTC."
     )

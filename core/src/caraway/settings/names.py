@@ -111,15 +111,15 @@ def is_program_option(name: str) -> bool:
     return program in ("worker", "beat", "events") and option in _PROGRAM_OPTIONS
 
 
-def nearest(name: str, candidates: Iterable[str] | None = None) -> str:
+def nearest(name: str, candidates: Iterable[str] | None = None, *, cutoff: float = 0.6) -> str:
     """The most alike name, or an empty text if none is."""
     import difflib
 
     pool = list(DECLARED if candidates is None else candidates)
     lowered = name.lower()
-    found = difflib.get_close_matches(lowered, pool, 1, 0.6)
+    found = difflib.get_close_matches(lowered, pool, 1, cutoff)
     if not found and candidates is None:
         tails = {full.partition("_")[2]: full for full in pool}
-        alike = difflib.get_close_matches(lowered, tails, 1, 0.75)
+        alike = difflib.get_close_matches(lowered, tails, 1, max(cutoff, 0.75))
         found = [tails[alike[0]]] if alike else []
     return found[0] if found else ""

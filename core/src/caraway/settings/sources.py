@@ -94,15 +94,22 @@ def apply_file(settings: Settings, path: str) -> None:
 def apply_environment(settings: Settings, environ: Mapping[str, str]) -> None:
     """Take settings from ``CARAWAY_<NAME>`` variables.
 
-    A variable that begins like a group of settings (``CARAWAY_TASK_...``) and names none
-    is an error; others that are unknown are not ours.
+    An empty one counts as not set; ``none`` is the word for no value.  A variable that
+    begins like a group of settings (``CARAWAY_TASK_...``) and names none is an error;
+    others that are unknown are not ours, though one that looks misspelt is noted.
     """
     values, labels = {}, {}
     for variable, value in environ.items():
-        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES or not value:
             continue
         name = variable[len(PREFIX) :].lower()
         if names.known(name) is None and not names.looks_ours(name):
+            near = names.nearest(name, cutoff=0.85)
+            if near:
+                settings.notes.append(
+                    f"environment variable {variable} names no setting; did you mean "
+                    f"{PREFIX}{near.upper()}?"
+                )
             continue
         if names.known(name) is None:
             near = names.nearest(name)

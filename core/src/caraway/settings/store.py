@@ -204,6 +204,10 @@ class Settings(General, Broker, Tasks, Results, Workers, Beat, Events, Mapping[s
             if declared.void:
                 notes.append(f"{where or 'settings'}: {written!r} has no meaning in Caraway: "
                              f"{declared.void}")  # fmt: skip
+            if declared.awaits and checked != declared.default:
+                notes.append(
+                    f"{where or 'settings'}: {written!r} has no effect yet: {declared.awaits}"
+                )
             ready[name] = (checked, Source(layer, where or layer.name.lower().replace("_", " ")))
         self._keep(ready, bundles, layer)
         self._note(notes)

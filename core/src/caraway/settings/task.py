@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from caraway.settings.declare import Setting
+from caraway.settings.declare import Setting, void
 from caraway.settings.values import (
     ANY,
     BOOL,
@@ -17,6 +17,9 @@ from caraway.settings.values import (
     integer,
     optional,
 )
+
+_AMQP = "the bundle of AMQP brokers"
+_CANVAS = "chords"
 
 
 class Tasks:
@@ -100,13 +103,19 @@ class Tasks:
     )
     task_track_started = Setting(BOOL, False, "The state STARTED is stored when a run begins.")
     task_remote_tracebacks = Setting(
-        BOOL, False, "Results carry tracebacks that can be raised again (needs tblib)."
+        BOOL,
+        False,
+        "Results carry tracebacks that can be raised again (needs tblib).",
+        awaits="the bundle tblib",
     )
     task_annotations = Setting(
         ANY, None, "Attributes to set on tasks from outside, by task name; `*` is all tasks."
     )
     task_allow_error_cb_on_chord_header = Setting(
-        BOOL, False, "Error callbacks of a chord are attached to its header's tasks, too."
+        BOOL,
+        False,
+        "Error callbacks of a chord are attached to its header's tasks, too.",
+        awaits=_CANVAS,
     )
 
     # -- messages ----------------------------------------------------------------------
@@ -118,7 +127,11 @@ class Tasks:
         old=("CELERY_MESSAGE_COMPRESSION",),
     )  # fmt: skip
     task_protocol = Setting(
-        integer(1, 2), 2, "Version of the message protocol.", old=("CELERY_TASK_PROTOCOL",)
+        integer(1, 2),
+        2,
+        "Version of the message protocol.",
+        old=("CELERY_TASK_PROTOCOL",),
+        awaits="sending protocol 1, which is understood when it comes",
     )
     task_send_argsrepr = Setting(
         BOOL,
@@ -128,7 +141,7 @@ class Tasks:
     )
     task_send_sent_event = Setting(
         BOOL, False, "The event task-sent is published with each task.",
-        old=("CELERY_SEND_TASK_SENT_EVENT",),
+        old=("CELERY_SEND_TASK_SENT_EVENT",), awaits="events of clients",
     )  # fmt: skip
     task_default_delivery_mode = Setting(
         DELIVERY_MODE, 2, "2 or persistent, 1 or transient (for brokers that know it)."
@@ -143,17 +156,26 @@ class Tasks:
     task_default_routing_key = Setting(
         optional(STR), None, "Routing key of the default queue; none: the queue's name."
     )
-    task_default_queue_type = Setting(STR, "classic", "Queue type, for brokers that have types.")
+    task_default_queue_type = Setting(
+        STR,
+        "classic",
+        "Queue type, for brokers that have types.",
+        awaits=_AMQP,
+    )
     task_create_missing_queues = Setting(
         BOOL, True, "A queue that `task_queues` doesn't name is made when first used."
     )
     task_create_missing_queue_type = Setting(
-        STR, "classic", "Type of queues that are made when first used."
+        STR,
+        "classic",
+        "Type of queues that are made when first used.",
+        awaits=_AMQP,
     )
     task_create_missing_queue_exchange_type = Setting(
         optional(STR),
         None,
         "Exchange type of queues that are made when first used; none: the default one.",
+        awaits=_AMQP,
     )
     task_queues = Setting(
         ANY,
@@ -170,4 +192,4 @@ class Tasks:
         "Which task goes where: table from task name, or pattern with `*`, to queue or "
         "options; a list of such; a function.",
     )
-    task_repr_maxlevels = Setting(COUNT, 3, "Depth to which printable arguments are written.")
+    task_repr_maxlevels = void(3, "task_send_argsrepr writes what fits into a kilobyte.")

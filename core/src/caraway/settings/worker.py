@@ -47,9 +47,7 @@ class Workers:
     worker_pool_start_method = Setting(
         STR, "fork", "How processes are started: `fork` (from a server process) or `spawn`."
     )
-    worker_proc_alive_timeout = Setting(
-        DURATION, 4.0, "How long a new process may take to say that it is up."
-    )
+    worker_proc_alive_timeout = void(4.0, "a process that dies at its start is noticed at once.")
 
     # -- fetching ----------------------------------------------------------------------
     worker_prefetch_limit = Setting(
@@ -64,7 +62,7 @@ class Workers:
     )
     worker_direct = Setting(
         BOOL, False, "Each worker also consumes a queue of its own.",
-        old=("CELERY_WORKER_DIRECT",),
+        old=("CELERY_WORKER_DIRECT",), awaits="queues of single workers",
     )  # fmt: skip
 
     # -- stopping and watching ---------------------------------------------------------
