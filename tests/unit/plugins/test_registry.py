@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,12 +16,15 @@ from caraway.errors import (
 )
 from caraway.interfaces import Context
 from caraway.plugins import (
+    BackendEntry,
     CommandEntry,
+    CompressorEntry,
     Entry,
     IntegrationEntry,
     MiddlewareEntry,
     Option,
     PoolEntry,
+    ScheduleEntry,
     SerializerEntry,
     TransportEntry,
     hookimpl,
@@ -85,6 +88,25 @@ def offering(name: str, *entries: Entry | CommandEntry) -> object:
             return [e for e in entries if isinstance(e, CommandEntry)]
 
     return Offer()
+
+
+class Everything:
+    """One entry in each of the roles that `offering` leaves out."""
+
+    @hookimpl
+    def caraway_register_backends(self) -> list[BackendEntry]:
+        return [BackendEntry(name="x", schemes=("b1", "b2"), factory="parcels:Parcel")]
+
+    @hookimpl
+    def caraway_register_compressors(self) -> tuple[CompressorEntry, ...]:
+        entry = CompressorEntry(
+            name="x", content_type="application/x-x", aliases=("ex",), factory="parcels:Parcel"
+        )
+        return (entry,)
+
+    @hookimpl
+    def caraway_register_schedules(self) -> Iterator[ScheduleEntry]:
+        yield ScheduleEntry(name="s", factory="parcels:Parcel")
 
 
 def shelf(name: str = "shelf", **more: Any) -> TransportEntry:
@@ -189,6 +211,17 @@ def test_an_entry_of_a_future_api_is_kept_out(install: Install) -> None:
     assert built(registry, "other://")
     with pytest.raises(ComponentUnusable, match=r"has api 2, .* knows 1: upgrade caraway"):
         registry.transport("shelf://", Context())
+
+
+def test_backends_compressors_and_schedule_stores_of_plugins_are_found() -> None:
+    registry = Registry.discover(plugins=[Everything])
+    for scheme in ("b1", "b2"):
+        assert isinstance(registry.backend(f"{scheme}://", Context()), Parcel)
+    for name in ("x", "ex", "application/x-x"):
+        assert isinstance(registry.compressor(name), Parcel)
+    assert isinstance(registry.schedule_store("s://", Context()), Parcel)
+    with pytest.raises(UnknownComponent):
+        registry.backend("x://", Context())
 
 
 # -- conflicts -------------------------------------------------------------------------

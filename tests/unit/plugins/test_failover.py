@@ -1,0 +1,167 @@
+"""Several brokers as one: the first that can be reached serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from caraway.builtin.memory import MemoryTransport
+from caraway.errors import TransportUnavailable
+from caraway.interfaces import Capability, Context
+from caraway.message import Message, Owner, Publication, Queue, Settlement, new_owner_id
+from caraway.plugins.failover import FailoverTransport
+from caraway.plugins.registry import Registry
+from caraway.url import Url
+
+QUEUE = Queue(name="q")
+
+
+class Flaky(MemoryTransport):
+    """A memory transport that can be cut off."""
+
+    up = True
+
+    def _check(self) -> None:
+        if not self.up:
+            raise TransportUnavailable("cut")
+
+    def publish(self, publications: Sequence[Publication], *, timeout: float = 5.0) -> None:
+        self._check()
+        super().publish(publications, timeout=timeout)
+
+    def consume(self, queues: Sequence[Queue], owner: Owner) -> Any:
+        self._check()
+        return super().consume(queues, owner)
+
+    def ping(self) -> None:
+        self._check()
+
+    def stats(self, queues: Sequence[str] = ()) -> Any:
+        self._check()
+        return super().stats(queues)
+
+    def renew(self, owners: Sequence[str]) -> Sequence[str]:
+        self._check()
+        return super().renew(owners)
+
+    def dead(self, queue: str = "", *, limit: int = 100, after: str = "") -> Any:
+        self._check()
+        return super().dead(queue, limit=limit, after=after)
+
+
+class Brokers:
+    """Two brokers, their clock, and the transport over both."""
+
+    def __init__(self, name: str) -> None:
+        self.now = 0.0
+        self.one = Flaky(Url.parse(f"memory://{name}-1"), {}, Context())
+        self.two = Flaky(Url.parse(f"memory://{name}-2"), {}, Context())
+        self.makers: list[tuple[str, Callable[[], Any]]] = [
+            ("one", lambda: self.one),
+            ("two", lambda: self.two),
+        ]
+        self.both = FailoverTransport(
+            self.makers, frozenset(Capability), monotonic=lambda: self.now
+        )
+
+    def publish(self, *bodies: bytes) -> None:
+        self.both.publish(
+            [Publication(Message(body, {"id": body.decode()}), "q") for body in bodies]
+        )
+
+    def depths(self) -> tuple[int, int]:
+        return self.depth(self.one), self.depth(self.two)
+
+    @staticmethod
+    def depth(transport: MemoryTransport) -> int:
+        return sum(s.ready for s in MemoryTransport.stats(transport, ["q"]))
+
+    def consume(self) -> Any:
+        return self.both.consume([QUEUE], Owner(id=new_owner_id()))
+
+
+@pytest.fixture
+def brokers(request: pytest.FixtureRequest) -> Brokers:
+    return Brokers(request.node.name)
+
+
+def test_the_first_that_can_be_reached_serves(brokers: Brokers) -> None:
+    brokers.publish(b"1")
+    assert brokers.depths() == (1, 0)
+    brokers.one.up = False
+    brokers.publish(b"2", b"3")
+    assert brokers.depths() == (1, 2)
+    brokers.one.up = True
+    brokers.publish(b"4")
+    assert brokers.depths() == (1, 3), "it stays with the one that works"
+    brokers.two.up = False
+    brokers.publish(b"5")
+    assert brokers.depths() == (2, 3)
+
+
+def test_consumers_go_where_publishers_go(brokers: Brokers) -> None:
+    brokers.one.up = False
+    brokers.publish(b"1")
+    consumer = brokers.consume()
+    (delivery,) = consumer.fetch(10, 0)
+    assert delivery.message.body == b"1"
+    assert not consumer.settle([Settlement(delivery.tag)])
+
+
+def test_none_in_reach_names_them_all(brokers: Brokers) -> None:
+    brokers.one.up = brokers.two.up = False
+    with pytest.raises(TransportUnavailable, match="one: cut; two: cut"):
+        brokers.publish(b"1")
+    with pytest.raises(TransportUnavailable):
+        brokers.both.stats()
+
+
+def test_stats_add_up_what_can_be_reached(brokers: Brokers) -> None:
+    brokers.publish(b"1")
+    brokers.one.up = False
+    brokers.publish(b"2")
+    assert [(s.name, s.ready) for s in brokers.both.stats()] == [("q", 1)]
+    brokers.one.up = True
+    assert [s.ready for s in brokers.both.stats()] == [1], "it was down just now"
+    brokers.now += 6
+    assert [s.ready for s in brokers.both.stats()] == [2]
+
+
+def test_an_owner_is_lost_only_if_every_broker_says_so(brokers: Brokers) -> None:
+    consumer = brokers.consume()
+    owner = consumer.owner.id
+    assert brokers.both.renew([owner, "nobody"]) == ["nobody"]
+    brokers.two.up = False
+    assert brokers.both.renew([owner, "nobody"]) == ()
+
+
+def test_dead_letters_of_all_brokers_are_told_apart(brokers: Brokers) -> None:
+    for number in range(2):
+        brokers.publish(b"a%d" % number, b"b%d" % number)
+        consumer = brokers.consume()
+        taken = consumer.fetch(10, 0)
+        consumer.settle([Settlement(d.tag, "reject", reason="no") for d in taken])
+        brokers.one.up = False
+    brokers.one.up = True
+    brokers.now += 6
+    letters = brokers.both.dead()
+    assert [letter.message.body for letter in letters] == [b"a0", b"b0", b"a1", b"b1"]
+    assert len({letter.id for letter in letters}) == 4
+    first = brokers.both.dead(limit=3)
+    assert [x.message.body for x in brokers.both.dead(after=first[-1].id)] == [b"b1"]
+    assert [x.id for x in brokers.both.dead_get([letters[2].id])] == [letters[2].id]
+    assert brokers.both.dead_replay([letters[0].id, letters[3].id]) == 2
+    assert brokers.depths() == (1, 1)
+    assert brokers.both.dead_drop([letters[1].id, "9/9", "x"]) == 1
+
+
+def test_the_registry_wraps_a_list_of_urls() -> None:
+    both = Registry.discover().transport("memory://f1;memory://f2", Context())
+    assert isinstance(both, FailoverTransport)
+    assert Capability.DELAY in both.capabilities
+    assert Capability.ATOMIC_COMMIT not in both.capabilities
+    both.ping()
+    both.close()
+    both.close()
