@@ -26,6 +26,7 @@ class General:
         optional(NAMES),
         None,
         "Content types accepted in results; none: the same as `accept_content`.",
+        awaits="a choice; results are read by `result_serializer` alone",
     )
     enable_utc = void(True, "times in messages are always in UTC.")
     timezone = Setting(

@@ -37,7 +37,10 @@ class Tasks:
         optional(BOOL), None, "A failed task is acknowledged; False sends it to the dead letters."
     )
     task_acks_on_timeout = Setting(
-        optional(BOOL), None, "As `task_acks_on_failure`, for runs that hit the hard time limit."
+        optional(BOOL),
+        None,
+        "As `task_acks_on_failure`, for runs that hit the hard time limit.",
+        awaits="a choice; such a run is acknowledged as failed",
     )
     task_acks_on_failure_or_timeout = Setting(
         BOOL, True, "The default of the two settings `task_acks_on_failure` and `_on_timeout`."
@@ -67,8 +70,8 @@ class Tasks:
         "None and True: a run whose process died is delivered again, up to "
         "`task_max_deliveries`. False: it fails at the first loss.",
     )
-    task_retry_on_worker_lost = Setting(
-        BOOL, False, "Celery's other name for delivering again; here that is the default."
+    task_retry_on_worker_lost = void(
+        False, "a run whose process died is delivered again anyway, up to task_max_deliveries."
     )
 
     # -- limits ------------------------------------------------------------------------

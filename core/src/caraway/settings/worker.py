@@ -44,8 +44,8 @@ class Workers:
         "A process is replaced when it has grown to this size, after the task it runs.",
         unit="KiB",
     )
-    worker_pool_start_method = Setting(
-        STR, "fork", "How processes are started: `fork` (from a server process) or `spawn`."
+    worker_pool_start_method = void(
+        "fork", "processes are forked from a server process that has imported the app."
     )
     worker_proc_alive_timeout = void(4.0, "a process that dies at its start is noticed at once.")
 
