@@ -102,7 +102,8 @@ def ensure(store: Store, connection: sqlite3.Connection) -> None:
         StoreCorrupt: not a database, or somebody else's.
         SchemaMismatch: made by a newer Caraway.
     """
-    if _is_ours(connection, store.path):
+    # Retried: whoever makes the file right now keeps even readers out for a moment.
+    if store.retry(lambda: _is_ours(connection, store.path)):
         return
     # Measured: a tenth faster than 4 KiB, as a page holds a dozen messages whole.  To be
     # said before the first write.

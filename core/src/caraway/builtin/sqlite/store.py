@@ -8,6 +8,7 @@ child's first use finds a registry of its own, empty.
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import threading
@@ -142,13 +143,23 @@ class Store:
             cached_statements=200,
         )
         options = self.options
-        connection.execute(f"PRAGMA cache_size=-{options.cache_size * 1024}")
-        connection.execute(f"PRAGMA mmap_size={options.mmap_size * _MIB}")
-        connection.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT // 4}")
-        connection.execute("PRAGMA temp_store=MEMORY")
-        # 16 MiB of log between checkpoints: pages that change often go home once for many
-        # changes, which is a fifth of the cost of keeping results.
-        connection.execute("PRAGMA wal_autocheckpoint=2000")
+        pragmas = (
+            f"PRAGMA cache_size=-{options.cache_size * 1024}",
+            f"PRAGMA mmap_size={options.mmap_size * _MIB}",
+            f"PRAGMA journal_size_limit={_WAL_LIMIT // 4}",
+            "PRAGMA temp_store=MEMORY",
+            # 16 MiB of log between checkpoints: pages that change often go home once for
+            # many changes, which is a fifth of the cost of keeping results.
+            "PRAGMA wal_autocheckpoint=2000",
+        )
+        try:
+            for pragma in pragmas:
+                # Some look into the file, from which whoever makes it right now keeps
+                # even readers out for a moment.
+                self.retry(functools.partial(connection.execute, pragma))
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _disconnect(self) -> None:
