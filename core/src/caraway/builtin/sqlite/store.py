@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from caraway.builtin.sqlite import schema
 from caraway.builtin.sqlite.doorbell import Doorbell, pause_before_retry
-from caraway.builtin.sqlite.faults import busy, is_busy, moved, translate
+from caraway.builtin.sqlite.faults import is_busy, moved, translate
 from caraway.builtin.sqlite.location import check_file_system, find_path, prepare_directory
 from caraway.builtin.sqlite.options import Options, read_options
+from caraway.builtin.sqlite.transaction import Write
 from caraway.errors import TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     from caraway.interfaces.context import Context
     from caraway.url import Url
@@ -308,60 +308,6 @@ class Store:
             self._disconnect()
             while self._bells:
                 self._bells.pop().close()
-
-
-class Write:
-    """A write transaction; see `Store.write`."""
-
-    __slots__ = ("_connection", "_store", "_sync", "_timeout")
-
-    def __init__(self, store: Store, sync: bool, timeout: float) -> None:  # noqa: FBT001
-        self._store = store
-        self._sync = sync
-        self._timeout = timeout
-
-    def __enter__(self) -> sqlite3.Connection:
-        store = self._store
-        if not store.write_lock.acquire(timeout=self._timeout):
-            raise busy(store.path, self._timeout)
-        try:
-            self._connection = store.begin(self._timeout)
-        except sqlite3.Error as exc:
-            store.write_lock.release()
-            raise translate(exc, store.path, self._timeout) from exc
-        except BaseException:
-            store.write_lock.release()
-            raise
-        return self._connection
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        store = self._store
-        connection = self._connection
-        log = -1
-        try:
-            if exc is None:
-                try:
-                    connection.execute("COMMIT")
-                    if self._sync:
-                        log = store.log_descriptor()
-                    store.after_commit(connection)
-                except sqlite3.Error as failure:
-                    exc = failure
-            if exc is not None:
-                # SQLite has rolled back by itself after some errors (full disk, I/O).
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                if isinstance(exc, sqlite3.Error):
-                    raise translate(exc, store.path, self._timeout) from exc
-        finally:
-            store.write_lock.release()
-        if log >= 0:
-            store.sync(log)
 
 
 # -- the process's stores --------------------------------------------------------------
