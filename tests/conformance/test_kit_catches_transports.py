@@ -13,6 +13,7 @@ import pytest
 
 from caraway.builtin.memory import MemoryConsumer, MemoryTransport
 from caraway.builtin.memory.space import Entry
+from caraway.errors import OwnerLost
 from caraway.interfaces import Capability
 from caraway.message import Publication, Settlement
 from caraway.testing.conformance import run
@@ -197,6 +198,16 @@ class WakesForEver(MemoryConsumer):
         taken = super().fetch(limit, timeout)
         self._woken = woken or self._woken
         return taken
+
+
+class OutlivesItsLease(MemoryConsumer):
+    """Fetching without a lease gives nothing, for ever, and no word of it."""
+
+    def fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
+        try:
+            return super().fetch(limit, timeout)
+        except OwnerLost:
+            return ()
 
 
 class StarvesQueues(MemoryConsumer):
@@ -512,6 +523,10 @@ CASES: list[tuple[type[MemoryTransport], list[str]]] = [
     (broken_by(MissesBetween), ["no_message_is_missed_between_looking_and_waiting"]),
     (broken_by(ForgetsWakes), ["a_wake_that_finds_nobody_waiting_ends_the_next_wait_only"]),
     (broken_by(WakesForEver), ["a_wake_that_finds_nobody_waiting_ends_the_next_wait_only"]),
+    (
+        broken_by(OutlivesItsLease),
+        ["reclaiming_ends_the_owner", "who_lost_the_lease_is_fenced_off"],
+    ),
     (broken_by(StarvesQueues), ["a_full_queue_does_not_starve_another"]),
     (
         broken_by(KeepsOnClose),

@@ -1,5 +1,6 @@
-"""For tests: of applications (`drain`, `VirtualClock`, fixtures) and of plugins.
+"""For tests: of applications and of plugins.
 
+* `isolate` switches an app to memory; `drain` runs what waits in its queues;
 * `caraway.testing.fixtures`: pytest fixtures, opted into with
   ``pytest_plugins = ["caraway.testing.fixtures"]``;
 * `caraway.testing.conformance`: suites that implementations of the interfaces must pass;
@@ -14,10 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from caraway.testing.clock import VirtualClock
+    from caraway.testing.drain import Ran, drain
+    from caraway.testing.sandbox import ANYTHING, Enqueued, Sandbox, isolate
 
-__all__ = ["VirtualClock"]
+__all__ = ["ANYTHING", "Enqueued", "Ran", "Sandbox", "VirtualClock", "drain", "isolate"]
 
-_HOMES = {"VirtualClock": "clock"}
+_HOMES = {
+    "ANYTHING": "sandbox",
+    "Enqueued": "sandbox",
+    "Ran": "drain",
+    "Sandbox": "sandbox",
+    "VirtualClock": "clock",
+    "drain": "drain",
+    "isolate": "sandbox",
+}
 
 
 def __getattr__(name: str) -> Any:

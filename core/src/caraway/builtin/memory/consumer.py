@@ -6,6 +6,7 @@ import time
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from caraway.errors import OwnerLost
 from caraway.interfaces.transport import Consumer
 from caraway.message import Completion, Delivery, Publication, Settlement, StoredResult, Tag
 
@@ -67,8 +68,10 @@ class MemoryConsumer(Consumer):
             space.sweep(monotonic)
         owner_id = self.owner.id
         if space.holders.get(owner_id) is not self._holder:
-            # Lost or closed: what it took now, nobody would ever get back.
-            return []
+            # What it took now, nobody would ever get back.
+            if self._closed:
+                return []
+            raise OwnerLost(f"owner {owner_id} has no lease any more")
         lines = []
         for name in self.queues:
             line = space.lines.get(name)

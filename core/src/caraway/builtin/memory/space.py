@@ -211,6 +211,8 @@ class Space:
         held = list(holder.held.values())
         # What the owner's consumer still refers to must be empty: it is fenced off.
         holder.held.clear()
+        if self.waiting:
+            self.arrived.notify_all()
         return self.put_back(held, counted=counted)
 
     def sweep(self, monotonic: float) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from caraway import states
-from caraway.errors import CarawayError
+from caraway.errors import CarawayError, OwnerLost
 from caraway.interfaces.context import Capability
 from caraway.message import (
     Completion,
@@ -16,7 +16,7 @@ from caraway.message import (
     StoredResult,
     new_owner_id,
 )
-from caraway.testing.conformance.suite import needs, skip
+from caraway.testing.conformance.suite import needs, raises, skip
 from caraway.testing.conformance.transport_case import TransportCase, ack, bodies
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class LeaseTests(TransportCase):
             settlement = Settlement(mine.tag, action)
             assert list(late.settle([settlement])) == [mine.tag]
         assert self.depth().held == 1, "a fenced settlement had an effect"
+        with raises(OwnerLost):
+            late.fetch(1, 0)
         self.nothing(self.consumer())
         assert not other.settle(ack(theirs))
 
@@ -123,10 +125,24 @@ class LeaseTests(TransportCase):
         (mine,) = self.take(dead, 1)
         self.transport.reclaim(dead.owner.id)
         assert list(dead.settle(ack(mine))) == [mine.tag]
+        with raises(OwnerLost):
+            dead.fetch(10, 0)
+        assert bodies(self.take(self.consumer(), 1)) == [b"1"]
+
+    @needs(Capability.LEASE)
+    def test_a_waiting_fetch_ends_when_its_owner_is_reclaimed(self) -> None:
+        self.use_real_time()
+        dead = self.consumer()
+        fetching = self.spawn(dead.fetch, 1, self.patience / 2)
+        time.sleep(0.1)
+        self.transport.reclaim(dead.owner.id)
+        self.publish(1)
         try:
-            assert not dead.fetch(10, 0), "an owner that was ended took messages"
-        except CarawayError:
+            assert not fetching.result(self.patience), "an owner that was ended took messages"
+        except OwnerLost:
             pass
+        with raises(OwnerLost):
+            dead.fetch(1, 0)
         assert bodies(self.take(self.consumer(), 1)) == [b"1"]
 
     @needs(Capability.LEASE)
