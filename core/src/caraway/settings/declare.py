@@ -95,6 +95,10 @@ class Setting(Generic[T]):
             return value  # type: ignore[no-any-return]
         return self.default
 
+    if TYPE_CHECKING:  # there is none at run time: a descriptor with it would be slow to read
+
+        def __set__(self, instance: object, value: T) -> None: ...
+
     @property
     def group(self) -> str:
         """``task`` of ``task_acks_late``; ``general`` for names without a group."""

@@ -79,6 +79,7 @@ class Settings(General, Broker, Tasks, Results, Workers, Beat, Events, Mapping[s
 
     project: Project
     notes: list[str]
+    _sources: dict[str, Source]
 
     def __init__(self, project: Project | None = None) -> None:
         data = self.__dict__
@@ -129,8 +130,7 @@ class Settings(General, Broker, Tasks, Results, Workers, Beat, Events, Mapping[s
         found = names.canonical(name)
         if found is None:
             raise KeyError(name)
-        source: Source = self._sources.get(found, DEFAULT)
-        return source
+        return self._sources.get(found, DEFAULT)
 
     def is_set(self, name: str) -> bool:
         """True if anybody set it, even to its default."""
@@ -267,25 +267,27 @@ class Settings(General, Broker, Tasks, Results, Workers, Beat, Events, Mapping[s
     def __setitem__(self, name: str, value: Any) -> None:
         self.apply({name: value}, Layer.KEYWORD, "app.conf")
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        self.apply({name: value}, Layer.KEYWORD, "app.conf")
-
     def __delattr__(self, name: str) -> None:
         if name not in names.DECLARED:
             raise AttributeError(name)
         self.__dict__.pop(name, None)
         self._sources.pop(name, None)
 
-    def __getattr__(self, name: str) -> Any:
-        # Reached for what is neither declared nor set.
-        if name.startswith("_"):
-            raise AttributeError(name)
-        found = names.canonical(name)
-        if found is not None and found != name:
-            return self[found]
-        near = names.nearest(name)
-        hint = f"; did you mean {near!r}?" if near else ""
-        raise AttributeError(f"no setting {name!r}{hint}")
+    if not TYPE_CHECKING:  # type checkers then find misspelt names, too
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            self.apply({name: value}, Layer.KEYWORD, "app.conf")
+
+        def __getattr__(self, name: str) -> Any:
+            # Reached for what is neither declared nor set.
+            if name.startswith("_"):
+                raise AttributeError(name)
+            found = names.canonical(name)
+            if found is not None and found != name:
+                return self[found]
+            near = names.nearest(name)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise AttributeError(f"no setting {name!r}{hint}")
 
 
 def _check(declared: Setting[Any], written: str, value: Any, where: str, *, text: bool) -> Any:
