@@ -8,7 +8,19 @@ from pathlib import Path
 LIMIT = 400
 """Lines a file may have, unless it stands below with its reason."""
 
-LONGER: dict[str, tuple[int, str]] = {}
+_SUITE = "a suite is one class to inherit from, with a test per sentence of its contract"
+LONGER: dict[str, tuple[int, str]] = {
+    "builtin/sqlite/store.py": (
+        440,
+        "one connection, its transactions, and what a fork does to it",
+    ),
+    "testing/conformance/backend.py": (450, _SUITE),
+    "testing/conformance/pool.py": (560, _SUITE),
+    "testing/conformance/transport_base.py": (580, _SUITE),
+    "testing/conformance/transport_extensions.py": (540, _SUITE),
+    "testing/conformance/transport_leases.py": (440, _SUITE),
+    "worker/lane.py": (470, "one loop over one state; all that could leave it has left it"),
+}
 """File -> lines it may have at most, and why it isn't split.  Only ever shrink these."""
 
 
