@@ -53,7 +53,13 @@ plugins = command
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @pass_program
 def list_(program: Program, *, everything: bool, as_json: bool) -> None:
-    """List plugins and their state."""
+    """List plugins and their state.
+
+    \b
+    Examples:
+      caraway plugins list
+      caraway plugins list --all --json
+    """
     from caraway.cli.output import emit_json, table
 
     found = _registry(program).plugins()
@@ -86,7 +92,12 @@ def list_(program: Program, *, everything: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @pass_program
 def show(program: Program, name: str, *, as_json: bool) -> None:
-    """Show one plugin: NAME is its name, its distribution, or a scheme it offers."""
+    """Show one plugin: NAME is its name, its distribution, or a scheme it offers.
+
+    \b
+    Example:
+      caraway plugins show sqlite
+    """
     from caraway.cli.output import emit_json
 
     registry = _registry(program)
