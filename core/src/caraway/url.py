@@ -22,9 +22,10 @@ _SCHEME = re.compile(
     r"(?:\+(?P<driver>[A-Za-z][\w.+:\-]*?))?(?P<sep>://|\Z)"
 )
 _LIST_BREAK = re.compile(r";\s*(?=[A-Za-z_][\w.+:\-]*://|\Z)")
-_SECRET_NAME = re.compile(
+SECRET_NAME = re.compile(
     r"passw|secret|token|credential|api_?key|access_key|private_key", re.IGNORECASE
 )
+"""Found in names of parameters whose values are to be hidden."""
 _SECRET_QUERY = re.compile(
     r"([?&;][^=&]*(?:passw|secret|token|credential|api_?key|access_key|private_key)[^=&]*=)"
     r"[^&;#\s]*",
@@ -122,7 +123,7 @@ class Url(Struct, frozen=True, kw_only=True):
         text += quote(self.path, safe="/%:")
         if self.query:
             text += "?" + "&".join(
-                f"{quote(name)}={HIDDEN if _SECRET_NAME.search(name) else quote(value)}"
+                f"{quote(name)}={HIDDEN if SECRET_NAME.search(name) else quote(value)}"
                 for name, value in self.query.items()
             )
         return text

@@ -260,6 +260,7 @@ OPTIONS = (
     Option("size", "int", 3, "How many."),
     Option("wait", "duration", 1.0, "How long.", "seconds"),
     Option("mode", "str", "a", "Which.", choices=("a", "b")),
+    Option("token_size", "size", None, "Some secret."),
 )
 
 
@@ -271,10 +272,11 @@ def test_options_come_from_table_plugin_setting_and_url_in_this_order() -> None:
     }
     context = Context(settings=settings)
     url, options, given = built(registry, "shelf://h?size=6", context).args
-    assert options == {"size": 6, "wait": 3.0, "mode": "b"}
+    assert options == {"size": 6, "wait": 3.0, "mode": "b", "token_size": None}
     assert given is context
     assert url == Url.parse("shelf://h?size=6")
-    assert built(registry, "shelf://").args[1] == {"size": 3, "wait": 1.0, "mode": "a"}
+    defaults = {"size": 3, "wait": 1.0, "mode": "a", "token_size": None}
+    assert built(registry, "shelf://").args[1] == defaults
     assert built(registry, "shelf://", context, options={"size": 7}).args[1]["wait"] == 2.0
 
 
@@ -282,10 +284,11 @@ def test_options_come_from_table_plugin_setting_and_url_in_this_order() -> None:
     ("url", "said"),
     [
         ("shelf://?sise=1", "has no option 'sise' (URL)"),
-        ("shelf://?sise=1", "Did you mean 'size'? Its options: mode, size, wait."),
-        ("shelf://?size=big", "option 'size' (URL) isn't a whole number"),
+        ("shelf://?sise=1", "Did you mean 'size'? Its options: mode, size, token_size, wait."),
+        ("shelf://?size=big", "option 'size' (URL) is 'big', not a whole number"),
         ("shelf://?wait=-1", "a duration of 0 or more"),
         ("shelf://?mode=c", "one of 'a', 'b'"),
+        ("shelf://?token_size=hunter2", "option 'token_size' (URL) not a number of bytes"),
     ],
 )
 def test_a_wrong_option_says_what_is_right(url: str, said: str) -> None:
@@ -293,6 +296,7 @@ def test_a_wrong_option_says_what_is_right(url: str, said: str) -> None:
     with pytest.raises(ImproperlyConfigured) as caught:
         registry.transport(url, Context())
     assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_component_may_take_options_it_has_no_table_for() -> None:
@@ -400,8 +404,8 @@ def recorder(name: str, log: list[Any], **options: bool) -> object:
             log.append((name, "stop"))
 
         @hookimpl(**options)
-        def caraway_child_start(self, index: int, worker: Any) -> None:
-            log.append((name, "child", worker, index))
+        def caraway_child_start(self, index: int, app: Any) -> None:
+            log.append((name, "child", app, index))
 
         @hookimpl(**options)
         def caraway_child_stop(self, index: int) -> None:
@@ -424,8 +428,8 @@ def test_life_cycle_hooks_run_in_order_and_stop_in_the_opposite() -> None:
     calls: list[tuple[Callable[[], None], list[str], tuple[Any, ...]]] = [
         (lambda: registry.configure("app"), forwards, ("configure", "app")),
         (lambda: registry.worker_start("w"), forwards, ("start", "w")),
-        (lambda: registry.child_start("w", 3), forwards, ("child", "w", 3)),
-        (lambda: registry.child_stop("w", 3), forwards[::-1], ("child end", 3)),
+        (lambda: registry.child_start("app", 3), forwards, ("child", "app", 3)),
+        (lambda: registry.child_stop("app", 3), forwards[::-1], ("child end", 3)),
         (lambda: registry.worker_stop("w"), forwards[::-1], ("stop",)),
     ]
     for call, order, rest in calls:

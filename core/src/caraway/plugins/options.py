@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import ImproperlyConfigured
+from caraway.url import SECRET_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -159,9 +160,9 @@ def resolve_options(
             try:
                 values[name] = convert(option, value)
             except ValueError as exc:
-                # The value stays out of the text: options carry secrets too.
+                shown = "" if SECRET_NAME.search(name) else f" is {value!r},"
                 raise ImproperlyConfigured(
-                    f"{what}: option {name!r} ({source}) isn't {exc}",
+                    f"{what}: option {name!r} ({source}){shown} not {exc}",
                     hint=f"{name}: {option.doc}" if option.doc else "",
                 ) from None
     return values

@@ -221,13 +221,13 @@ class Registry:
         """Run ``caraway_worker_stop``, in the supervisor's process."""
         self._call("caraway_worker_stop", {"worker": worker}, backwards=True)
 
-    def child_start(self, worker: Any, index: int) -> None:
+    def child_start(self, app: Any, index: int) -> None:
         """Run ``caraway_child_start``, in a lane's process."""
-        self._call("caraway_child_start", {"worker": worker, "index": index})
+        self._call("caraway_child_start", {"app": app, "index": index})
 
-    def child_stop(self, worker: Any, index: int) -> None:
+    def child_stop(self, app: Any, index: int) -> None:
         """Run ``caraway_child_stop``, in a lane's process."""
-        self._call("caraway_child_stop", {"worker": worker, "index": index}, backwards=True)
+        self._call("caraway_child_stop", {"app": app, "index": index}, backwards=True)
 
     def register(self, plugin: object) -> Plugin:
         """Add a plugin now; ``caraway_configure`` is called for apps already set up."""

@@ -196,22 +196,22 @@ def caraway_worker_stop(worker: Any) -> None:
 
 
 @hookspec
-def caraway_child_start(worker: Any, index: int) -> None:
+def caraway_child_start(app: Any, index: int) -> None:
     """A lane's process has begun and will soon fetch.  Close what was inherited over a
     fork here.  Once for each lane process, in it.
 
     Args:
-        worker: the `caraway.worker.Worker`.
+        app: the `caraway.Caraway`; the worker itself lives in another process.
         index: the lane's number, from 0.
     """
 
 
 @hookspec
-def caraway_child_stop(worker: Any, index: int) -> None:
+def caraway_child_stop(app: Any, index: int) -> None:
     """A lane's process is about to end.  Once for each, in it, in the opposite order;
     not called if it is killed.
 
     Args:
-        worker: the `caraway.worker.Worker`.
+        app: the `caraway.Caraway`; the worker itself lives in another process.
         index: the lane's number, from 0.
     """
