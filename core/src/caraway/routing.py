@@ -187,10 +187,10 @@ class Router:
         exchange = getattr(exchange, "name", exchange) or ""
         name = getattr(queue, "name", queue) or ""
         if not name and (exchange or routing_key):
-            name = self._bound_queue(exchange, routing_key or "") or ""
-            if not name and not exchange:
-                name = routing_key or ""
-        if not name and not exchange:
+            # for an exchange that isn't declared, brokers that have exchanges go by it, and
+            # those that have none by the routing key
+            name = self._bound_queue(exchange, routing_key or "") or routing_key or ""
+        if not name:
             name = self.default_queue
         declared = self.queues.get(name)
         if declared is None and name and not self.create_missing:
@@ -213,7 +213,7 @@ class Router:
             if queue.exchange_type == "topic":
                 if topic_matches(queue.routing_key, routing_key):
                     return queue.name
-            elif queue.exchange_type == "fanout" or queue.routing_key == routing_key:
+            elif queue.routing_key == routing_key or (exchange and queue.exchange_type == "fanout"):
                 return queue.name
         return None
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import time
 from typing import TYPE_CHECKING, Any
-
-from msgspec.json import Encoder
 
 from caraway import states
 from caraway.errors import DecodeError, SecurityError
@@ -15,37 +13,6 @@ from caraway.protocol.times import iso
 
 if TYPE_CHECKING:
     from caraway.interfaces.serializer import Serializer
-
-
-def success_encoder(
-    serializer: Serializer, clock: Callable[[], float] = time
-) -> Callable[[str, Any], bytes]:
-    """What encodes ``(task_id, value)`` of a success that nothing else is told of."""
-    dumps, quoted = serializer.dumps, Encoder().encode
-    if serializer.content_type != "application/json":
-
-        def encode(task_id: str, value: Any) -> bytes:
-            return dumps(_record(task_id, states.SUCCESS, value, None, iso(clock())))
-
-        return encode
-
-    # `date_done` is written from parts: a format operation costs a tenth of isoformat
-    begin = b'{"status":"SUCCESS","result":'
-    middle = b',"traceback":null,"children":[],"date_done":"'
-    known: list[tuple[int, bytes]] = [(0, b"")]
-
-    def encode_json(task_id: str, value: Any) -> bytes:
-        now = clock()
-        second = int(now)
-        at, text = known[0]
-        if at != second:
-            text = iso(second)[:19].encode("ascii")
-            known[0] = (second, text)
-        return b'%b%b%b%b.%06d+00:00","task_id":%b}' % (
-            begin, dumps(value), middle, text, int((now - second) * 1000000), quoted(task_id),
-        )  # fmt: skip
-
-    return encode_json
 
 
 def encode_meta(
@@ -78,7 +45,7 @@ def encode_meta(
     when = None
     if state in states.READY_STATES:
         when = iso(time() if done is None else done)
-    record = _record(task_id, state, result, traceback, when)
+    record = meta_record(task_id, state, result, traceback, when)
     if request is not None:
         if request.group:
             record["group_id"] = request.group
@@ -91,9 +58,10 @@ def encode_meta(
     return serializer.dumps(record)
 
 
-def _record(
+def meta_record(
     task_id: str, state: str, result: Any, traceback: str | None, when: str | None
 ) -> dict[str, Any]:
+    """The record of a state, before it is serialized."""
     return {
         "status": state,
         "result": result,
@@ -145,7 +113,7 @@ def encode_exception(exc: BaseException) -> dict[str, Any]:
     return {
         "exc_type": getattr(cls, "__qualname__", cls.__name__),
         "exc_message": [_portable(arg) for arg in exc.args],
-        "exc_module": _WIRE_MODULES.get(cls.__module__, cls.__module__),
+        "exc_module": _wire_module(cls),
     }
 
 
@@ -172,17 +140,37 @@ def decode_exception(record: Any) -> BaseException:
     return exc
 
 
-_WIRE_MODULES = {"caraway.errors": "celery.exceptions"}
-"""So that a Celery client rebuilds our exceptions as its own, and the other way."""
-_LOCAL_MODULES = {
-    "celery.exceptions": "caraway.errors",
-    "billiard.exceptions": "caraway.errors",
-    "billiard.einfo": "caraway.errors",
-}
+_CELERY_NAMES = frozenset(
+    ("BackendError", "BackendGetMetaError", "BackendStoreError", "ChordError", "Ignore",
+     "ImproperlyConfigured", "IncompleteStream", "InvalidTaskError", "MaxRetriesExceededError",
+     "NotRegistered", "AlreadyRegistered", "QueueNotFound", "Reject", "Retry", "SecurityError",
+     "TaskError", "TaskPredicate", "TaskRevokedError", "TimeoutError", "WorkerShutdown",
+     "WorkerTerminate")
+)  # fmt: skip
+_BILLIARD_NAMES = frozenset(
+    ("SoftTimeLimitExceeded", "TimeLimitExceeded", "WorkerLostError", "Terminated")
+)
+_KOMBU_NAMES = frozenset(("OperationalError", "EncodeError", "DecodeError"))
+_OURS = "caraway.errors"
+_THEIRS = frozenset(("celery.exceptions", "billiard.exceptions", "kombu.exceptions"))
+
+
+def _wire_module(cls: type[BaseException]) -> str:
+    """Where Celery has the same class, so that its clients rebuild it as their own."""
+    module = cls.__module__
+    if module == _OURS:
+        for names, theirs in (
+            (_CELERY_NAMES, "celery.exceptions"),
+            (_BILLIARD_NAMES, "billiard.exceptions"),
+            (_KOMBU_NAMES, "kombu.exceptions"),
+        ):
+            if cls.__name__ in names:
+                return theirs
+    return module
 
 
 def _find_class(name: str, module: str) -> type[BaseException]:
-    found: Any = sys.modules.get(_LOCAL_MODULES.get(module, module))
+    found: Any = sys.modules.get(_OURS if module in _THEIRS else module)
     for part in name.split("."):
         found = getattr(found, part, None)
         if found is None:

@@ -1,0 +1,323 @@
+"""Group commit: calls of the same moment become one, and each learns of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from caraway.errors import PublishError, StoreFull, TransportUnavailable
+from caraway.message import Message, Publication
+from caraway.producer import Producer
+from caraway.producer.io_thread import PublishThread
+
+
+def publication(name: str) -> Publication:
+    return Publication(Message(b"", {"id": name}), "q")
+
+
+class Broker:
+    """A transport's publish, with a gate and faults."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.inside = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.faults: list[BaseException | None] = []
+        self.judge: Callable[[Sequence[str]], BaseException | None] = lambda _: None
+
+    def publish(self, publications: Sequence[Publication], *, timeout: float = 5.0) -> None:
+        names = [each.message.headers["id"] for each in publications]
+        self.inside.set()
+        assert self.gate.wait(10)
+        fault = self.faults.pop(0) if self.faults else self.judge(names)
+        if fault is not None:
+            raise fault
+        self.batches.append(names)
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def producer(broker: Broker) -> Producer:
+    return Producer(lambda: broker, timeout=5.0, policy=None)  # type: ignore[arg-type,return-value]
+
+
+class Callers:
+    """Threads that publish one message each while the broker is held up."""
+
+    def __init__(self, producer: Producer, broker: Broker) -> None:
+        self.producer = producer
+        self.broker = broker
+        self.errors: dict[str, BaseException | None] = {}
+        self.threads: list[threading.Thread] = []
+
+    def call(self, *names: str) -> None:
+        def run() -> None:
+            try:
+                self.producer.publish([publication(name) for name in names])
+            except BaseException as exc:
+                self.errors[names[0]] = exc
+            else:
+                self.errors[names[0]] = None
+
+        before = len(self.producer._waiting)
+        thread = threading.Thread(target=run)
+        self.threads.append(thread)
+        thread.start()
+        if len(self.threads) == 1:
+            assert self.broker.inside.wait(5)
+        else:
+            while len(self.producer._waiting) == before and thread.is_alive():
+                pass
+
+    def end(self) -> dict[str, BaseException | None]:
+        self.broker.gate.set()
+        for thread in self.threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        return self.errors
+
+
+@pytest.fixture
+def callers(producer: Producer, broker: Broker) -> Iterator[Callers]:
+    broker.gate.clear()
+    callers = Callers(producer, broker)
+    yield callers
+    callers.end()
+
+
+def test_a_lone_call_waits_for_nobody(producer: Producer, broker: Broker) -> None:
+    producer.publish([publication("a")])
+    producer.publish([publication("b")])
+
+    assert broker.batches == [["a"], ["b"]]
+
+
+def test_calls_that_come_while_one_publishes_become_one_batch(callers: Callers) -> None:
+    for name in "abcde":
+        callers.call(name)
+
+    assert set(callers.end().values()) == {None}
+    assert callers.broker.batches == [["a"], ["b", "c", "d", "e"]]
+
+
+def test_the_turn_is_free_again_afterwards(callers: Callers) -> None:
+    for name in "abc":
+        callers.call(name)
+    callers.end()
+
+    callers.producer.publish([publication("z")])
+
+    assert callers.broker.batches[-1] == ["z"]
+    assert not callers.producer._busy
+    assert not callers.producer._waiting
+
+
+def test_only_those_whose_publications_failed_hear_of_it(callers: Callers) -> None:
+    callers.call("a")
+    callers.call("b")
+    callers.call("c1", "c2", "c3")
+    callers.call("d")
+    # positions in the joined batch b c1 c2 c3 d: c2 and d failed
+    callers.broker.faults = [None, PublishError("too large", failed=[2, 4], hint="smaller")]
+
+    errors = callers.end()
+
+    assert errors["a"] is None
+    assert errors["b"] is None
+    assert isinstance(errors["c1"], PublishError)
+    assert errors["c1"].failed == (1,)
+    assert errors["c1"].hint == "smaller"
+    assert isinstance(errors["d"], PublishError)
+    assert errors["d"].failed == (0,)
+
+
+def test_a_batch_that_fails_as_a_whole_is_tried_one_by_one(callers: Callers) -> None:
+    for name in "abc":
+        callers.call(name)
+    callers.broker.judge = lambda names: StoreFull("full") if "c" in names else None
+
+    errors = callers.end()
+
+    assert (errors["a"], errors["b"]) == (None, None)
+    assert isinstance(errors["c"], StoreFull)
+    assert ["b"] in callers.broker.batches
+
+
+def test_when_the_broker_is_away_each_raises_an_exception_of_its_own(callers: Callers) -> None:
+    for name in "abc":
+        callers.call(name)
+    callers.broker.judge = lambda _: TransportUnavailable("away", hint="start it")
+
+    errors = callers.end()
+
+    assert all(isinstance(exc, TransportUnavailable) for exc in errors.values())
+    assert len({id(exc) for exc in errors.values()}) == 3
+    assert {exc.hint for exc in errors.values() if isinstance(exc, TransportUnavailable)} == {
+        "start it"
+    }
+
+
+def test_a_leader_that_is_interrupted_leaves_nobody_waiting(callers: Callers) -> None:
+    for name in "abc":
+        callers.call(name)
+    callers.broker.faults = [None, KeyboardInterrupt()]
+
+    errors = callers.end()
+
+    assert isinstance(errors["b"], KeyboardInterrupt)
+    assert (errors["a"], errors["c"]) == (None, None)
+    assert callers.broker.batches == [["a"], ["c"]]
+
+
+def test_whoever_waited_too_long_gives_up_and_is_not_published_later(broker: Broker) -> None:
+    now = [0.0]
+    producer = Producer(
+        lambda: broker,  # type: ignore[arg-type,return-value]
+        timeout=0.01,
+        clock=lambda: now[0],
+    )
+    broker.gate.clear()
+    callers = Callers(producer, broker)
+    callers.call("a")
+
+    with pytest.raises(TransportUnavailable, match="longer than"):
+        producer.publish([publication("late")])
+
+    callers.end()
+    assert broker.batches == [["a"]]
+
+
+def test_the_broker_is_tried_again_as_the_policy_says(broker: Broker) -> None:
+    pauses: list[float] = []
+    producer = Producer(
+        lambda: broker,  # type: ignore[arg-type,return-value]
+        policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.3},
+        sleep=pauses.append,
+    )
+    broker.faults = [TransportUnavailable("away")] * 3
+
+    producer.publish([publication("a")])
+
+    assert broker.batches == [["a"]]
+    assert pauses == [0.2, 0.3]
+
+    broker.faults = [TransportUnavailable("away")] * 4
+    with pytest.raises(TransportUnavailable):
+        producer.publish([publication("b")])
+
+
+def test_what_will_not_get_better_is_not_tried_again(broker: Broker) -> None:
+    producer = Producer(
+        lambda: broker,  # type: ignore[arg-type,return-value]
+        policy={"max_retries": 3},
+        sleep=lambda _: None,
+    )
+    broker.faults = [StoreFull("full")]
+
+    with pytest.raises(StoreFull):
+        producer.publish([publication("a")])
+
+    assert broker.batches == []
+
+
+def test_many_threads_lose_nothing_and_order_each_of_their_own(
+    producer: Producer, broker: Broker
+) -> None:
+    def run(name: str) -> None:
+        for n in range(200):
+            producer.publish([publication(f"{name}-{n:03}")])
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in "abcdefgh"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    sent = [name for batch in broker.batches for name in batch]
+    assert len(sent) == len(set(sent)) == 1600
+    for name in "abcdefgh":
+        mine = [each for each in sent if each.startswith(name)]
+        assert mine == sorted(mine)
+
+
+# -- coroutines ------------------------------------------------------------------------
+
+
+def test_coroutines_publish_together(broker: Broker) -> None:
+    thread = PublishThread(broker.publish)
+
+    async def main() -> None:
+        broker.gate.clear()
+        calls = [asyncio.create_task(thread.submit([publication("first")]))]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(broker.inside.wait, 5)
+        calls += [asyncio.create_task(thread.submit([publication(str(n))])) for n in range(50)]
+        await asyncio.sleep(0)
+        broker.gate.set()
+        await asyncio.gather(*calls)
+
+    asyncio.run(main())
+    thread.close()
+
+    assert broker.batches == [["first"], [str(n) for n in range(50)]]
+
+
+def test_a_coroutine_hears_of_its_own_failure_only(broker: Broker) -> None:
+    thread = PublishThread(broker.publish)
+    broker.judge = lambda names: StoreFull("full") if "bad" in names else None
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(
+            *(thread.submit([publication(name)]) for name in ("a", "bad", "c")),
+            return_exceptions=True,
+        )
+
+    answers = asyncio.run(main())
+    thread.close()
+
+    assert [type(answer) for answer in answers] == [type(None), StoreFull, type(None)]
+
+
+def test_closing_publishes_what_waits_and_is_idempotent(broker: Broker) -> None:
+    thread = PublishThread(broker.publish)
+
+    async def main() -> None:
+        calls = [asyncio.create_task(thread.submit([publication(str(n))])) for n in range(20)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(thread.close)
+        await asyncio.gather(*calls)
+        with pytest.raises(RuntimeError, match="closed"):
+            await thread.submit([publication("late")])
+
+    asyncio.run(main())
+    thread.close()
+
+    assert sum(len(batch) for batch in broker.batches) == 20
+
+
+def test_more_than_may_wait_is_refused(broker: Broker) -> None:
+    thread = PublishThread(broker.publish, most_waiting=2)
+
+    async def main() -> None:
+        broker.gate.clear()
+        calls = [asyncio.create_task(thread.submit([publication("0")]))]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(broker.inside.wait, 5)
+        calls += [asyncio.create_task(thread.submit([publication(n)])) for n in "12"]
+        await asyncio.sleep(0)
+        with pytest.raises(PublishError, match="waiting"):
+            await thread.submit([publication("3")])
+        broker.gate.set()
+        await asyncio.gather(*calls)
+
+    asyncio.run(main())
+    thread.close()
