@@ -154,7 +154,7 @@ class Sandbox:
 
     def _arguments(self, message: Message) -> tuple[Sequence[Any], Mapping[str, Any]]:
         from caraway.errors import CarawayError
-        from caraway.protocol.body import body_loader
+        from caraway.protocol.codec import body_loader
 
         try:
             args, kwargs, _ = body_loader(self.app.registry, self.app.conf.accept_content)(message)
