@@ -17,6 +17,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import nox
+import nox.command
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
@@ -91,6 +92,18 @@ def prepare_dev(session: nox.Session) -> None:
     prepare(session, "-e", "core", *TOOLS)
 
 
+def every_one(session: nox.Session, *commands: tuple[str, ...]) -> None:
+    """Run all, also after one has failed; fail if one has."""
+    failed = []
+    for command in commands:
+        try:
+            session.run(*command)
+        except nox.command.CommandFailed:
+            failed.append(" ".join(command))
+    if failed:
+        session.error("failed: " + ", ".join(failed))
+
+
 def pytest(session: nox.Session, name: str, folders: list[str], *options: str) -> None:
     """Run those of the folders that hold tests; leave a report for `report`."""
     paths = [folder for folder in folders if any((ROOT / folder).rglob("test_*.py"))]
@@ -110,9 +123,15 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
         return
-    pytest(session, "quick", QUICK, "-n", "auto", "--dist", "worksteal")
+    failed = False
+    try:
+        pytest(session, "quick", QUICK, "-n", "auto", "--dist", "worksteal")
+    except nox.command.CommandFailed:
+        failed = True
     # One at a time: these start workers, whose timing the neighbours would disturb.
     pytest(session, "processes", PROCESSES)
+    if failed:
+        session.error("not all quick tests passed")
 
 
 @nox.session(python=OTHERS or False)
@@ -201,11 +220,13 @@ def report(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Style, layers, and generated files that must match their source."""
     prepare_dev(session)
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("lint-imports", "--no-cache")
-    for tool in generators():
-        session.run("python", tool, "--check")
+    every_one(
+        session,
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("lint-imports", "--no-cache", "--no-logo"),
+        *(("python", tool, "--check") for tool in generators()),
+    )
 
 
 def generators() -> list[str]:
@@ -234,11 +255,13 @@ def format_(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """mypy strict over the core and the plugins; pyright over what users write."""
     prepare_dev(session)
-    session.run("mypy", "-p", "caraway")
-    for source in sorted(ROOT.glob("plugins/[a-z]*/src")):
-        session.run("mypy", str(source.relative_to(ROOT)))
-    if any((ROOT / "tests/typing").glob("*.py")):
-        session.run("python", "-m", "pytest", "-q", "tests/typing")
+    sources = (str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/[a-z]*/src"))
+    every_one(
+        session,
+        ("mypy", "-p", "caraway"),
+        *(("mypy", source) for source in sorted(sources)),
+        ("python", "-m", "pytest", "-q", "tests/typing"),
+    )
 
 
 @nox.session(python=False)

@@ -10,10 +10,6 @@ LIMIT = 400
 
 _SUITE = "a suite is one class to inherit from, with a test per sentence of its contract"
 LONGER: dict[str, tuple[int, str]] = {
-    "builtin/sqlite/store.py": (
-        440,
-        "one connection, its transactions, and what a fork does to it",
-    ),
     "testing/conformance/backend.py": (450, _SUITE),
     "testing/conformance/pool.py": (560, _SUITE),
     "testing/conformance/transport_base.py": (580, _SUITE),
