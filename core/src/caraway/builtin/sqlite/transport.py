@@ -137,16 +137,14 @@ class SqliteTransport(Transport):
         q.declare(self._open(), [queue.name for queue in queues])
 
     def delete(self, queue: str) -> int:
+        store = self._open()
         # The row stays, hidden: other processes know its id, and may publish to it.
-        with self._open().write() as connection:
-            key = _queue_id(connection, queue)
-            connection.execute("UPDATE queue SET hidden=1 WHERE id=?", (key,))
-            return sum(_empty(connection, key, place) for place in ("ready", "delayed", "held"))
+        with store.write() as connection:
+            connection.execute("UPDATE queue SET hidden=1 WHERE name=?", (queue,))
+        return q.empty(store, queue, ("ready", "delayed", "held"))
 
     def purge(self, queue: str) -> int:
-        with self._open().write() as connection:
-            key = _queue_id(connection, queue)
-            return sum(_empty(connection, key, place) for place in ("ready", "delayed"))
+        return q.empty(self._open(), queue, ("ready", "delayed"))
 
     def stats(self, queues: Sequence[str] = ()) -> Sequence[QueueStats]:
         return inspection.stats(self._open(), queues, self._clock(), self._monotonic())
@@ -288,20 +286,6 @@ class SqliteTransport(Transport):
         return isinstance(backend, SqliteBackend) and backend.file.path == self.file.path
 
 
-def _queue_id(connection: sqlite3.Connection, queue: str) -> int:
-    row = connection.execute("SELECT id FROM queue WHERE name=?", (queue,)).fetchone()
-    return row[0] if row is not None else -1
-
-
 def _owner_key(connection: sqlite3.Connection, owner: OwnerId) -> int | None:
     row = connection.execute("SELECT key FROM owner WHERE id=?", (owner,)).fetchone()
     return row[0] if row is not None else None
-
-
-def _empty(connection: sqlite3.Connection, queue: int, place: str) -> int:
-    """Drop a queue's messages in one of the tables of places."""
-    connection.execute(
-        f"DELETE FROM message WHERE id IN (SELECT id FROM {place} WHERE queue=?)",  # noqa: S608 - a constant
-        (queue,),
-    )
-    return connection.execute(f"DELETE FROM {place} WHERE queue=?", (queue,)).rowcount  # noqa: S608 - a constant
