@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from caraway.cli.program import Program
     from caraway.interfaces import Capability, Transport
     from caraway.message import Message
+    from caraway.settings import Settings
 
 
 def transport_with(program: Program, capability: Capability, what: str) -> Transport:
@@ -31,6 +33,14 @@ def transport_with(program: Program, capability: Capability, what: str) -> Trans
             hint="`caraway plugins show` tells what each transport can do",
         )
     return transport
+
+
+def shown_url(settings: Settings, name: str) -> str:
+    """A URL setting without its password, the file that the default means, and its source."""
+    text = str(settings.shown(name))
+    if text in ("sqlite://", "sqlite:///"):
+        text = f"sqlite file {os.path.join(settings.project.directory, '.caraway', 'caraway.db')}"
+    return f"{text} ({settings.source_of(name)})"
 
 
 def task_id_of(message: Message) -> str:

@@ -103,10 +103,10 @@ def _app_settings(program: Program, settings: Settings) -> tuple[Settings, list[
 
 def _connections(parts: Parts) -> list[Finding]:
     from caraway.cli import checks
-    from caraway.settings import redact
+    from caraway.cli.broker import shown_url
 
     settings = parts.settings
-    broker = f"{redact(settings.broker_url)} ({settings.source_of('broker_url')})"
+    broker = shown_url(settings, "broker_url")
     findings, transport = checks.check_component("broker", broker, parts.transport)
     if settings.broker_url.startswith("memory"):
         findings.append(
@@ -123,7 +123,7 @@ def _connections(parts: Parts) -> list[Finding]:
         text = "no result backend: results are not kept"
         findings.append(checks.Finding("backend", "ok", text))
     else:
-        shown = f"{redact(url)} ({settings.source_of('result_backend')})"
+        shown = shown_url(settings, "result_backend")
         more, backend = checks.check_component("backend", shown, parts.backend)
         findings += more
     if transport is not None:

@@ -174,6 +174,7 @@ def run(args: list[str] | None = None, *, program: Program | None = None) -> int
     from caraway.errors import CarawayError
 
     program = program or Program()
+    _tell_warnings_plainly()
     try:
         result = group.main(args, prog_name="caraway", standalone_mode=False, obj=program)
         sys.stdout.flush()
@@ -197,6 +198,24 @@ def run(args: list[str] | None = None, *, program: Program | None = None) -> int
         return exits.BROKEN_PIPE
     finally:
         program.close()
+
+
+def _tell_warnings_plainly() -> None:
+    """Print what settings warn of as a note, once, without the line that read them."""
+    import warnings
+
+    usual, told = warnings.formatwarning, set[str]()
+
+    def plain(message: Any, category: type[Warning], *place: Any, **more: Any) -> str:
+        if category.__name__ == "SettingsWarning":
+            text = f"note: {message}\n"
+            fresh = text not in told
+            told.add(text)
+            return text if fresh else ""
+        return usual(message, category, *place, **more)
+
+    if usual.__name__ != plain.__name__:
+        warnings.formatwarning = plain
 
 
 def _show_cause(cause: BaseException) -> None:

@@ -49,6 +49,7 @@ class Program:
         self._prepared = False
         self._app = app
         self._bare: Caraway | None = None
+        self._settings: Settings | None = None
 
     def prepare(self) -> None:
         """Carry out the global options; safe to call again.
@@ -88,10 +89,12 @@ class Program:
 
     def settings(self) -> Settings:
         """Settings without importing the app: what config file and environment say."""
-        from caraway.settings import load
-
         self.prepare()
-        return load()
+        if self._settings is None:
+            from caraway.settings import load
+
+            self._settings = load()
+        return self._settings
 
     def named_app(self) -> str:
         """The app's name from ``-A``, ``CARAWAY_APP`` or the settings; empty if none."""
