@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from caraway.builtin.memory import MemoryBackend, MemoryScheduleStore
+from caraway.builtin.memory.consumer import keep
 from caraway.builtin.pools.threads import ThreadsPool
 from caraway.errors import DecodeError, EncodeError
 from caraway.interfaces import Compressor, Serializer
@@ -60,7 +61,7 @@ class ChecksThenWrites(MemoryBackend):
         with self.space.lock:
             for result in late + new:
                 self.space.results.pop(result.task_id, None)
-            self.space.keep(late + new, self._clock())
+            keep(self.space, late + new, self._clock())
 
 
 class MissesResults(MemoryBackend):

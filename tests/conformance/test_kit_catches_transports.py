@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from caraway.builtin.memory import MemoryConsumer, MemoryTransport
+from caraway.builtin.memory.consumer import keep
 from caraway.builtin.memory.space import Entry
 from caraway.errors import OwnerLost
 from caraway.interfaces import Capability
@@ -234,7 +235,11 @@ class CommitsFenced(MemoryConsumer):
 
     def commit(self, completions: Sequence[Completion]) -> Sequence[Tag]:
         with self._space.lock:
-            self._space.keep([c.result for c in completions if c.result], self._pause.clock())
+            keep(
+                self._space,
+                [c.result for c in completions if c.result],
+                self._pause.clock(),
+            )
             for completion in completions:
                 self._space.put(completion.publications, self._pause.clock())
         return self.settle([completion.settlement for completion in completions])

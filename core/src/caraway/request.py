@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from caraway.message import Delivery
+from msgspec import Struct, field
 
-_EMPTY: Mapping[str, Any] = {}
+from caraway.message import Delivery
 
 
-class Request:
+class Request(Struct, eq=False):
     """The context of one run.  Unknown headers are attributes too, as in Celery.
 
     Args:
@@ -23,35 +22,21 @@ class Request:
         delivery: what is being run, None for an eager or direct call.
         hostname: node name of the worker.
         is_eager: run by `Task.apply`.
+        called_directly: the function was called, no message was involved.
+        children: results of the tasks it sent, where that is tracked.
+        task_object: the task.
     """
 
-    __slots__ = (
-        "args", "called_directly", "children", "delivery", "embed", "headers",
-        "hostname", "is_eager", "kwargs", "task_object",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        headers: Mapping[str, Any] = _EMPTY,
-        args: Any = (),
-        kwargs: Any = _EMPTY,
-        embed: Mapping[str, Any] = _EMPTY,
-        delivery: Delivery | None = None,
-        hostname: str = "",
-        *,
-        is_eager: bool = False,
-        called_directly: bool = False,
-    ) -> None:
-        self.headers = headers
-        self.args = args
-        self.kwargs = kwargs
-        self.embed = embed
-        self.delivery = delivery
-        self.hostname = hostname
-        self.is_eager = is_eager
-        self.called_directly = called_directly
-        self.children: list[Any] | None = None
-        self.task_object: Any = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    args: Any = ()
+    kwargs: Any = field(default_factory=dict)
+    embed: Mapping[str, Any] = field(default_factory=dict)
+    delivery: Delivery | None = None
+    hostname: str = ""
+    is_eager: bool = False
+    called_directly: bool = False
+    children: list[Any] | None = None
+    task_object: Any = None
 
     # -- headers -----------------------------------------------------------------------
 

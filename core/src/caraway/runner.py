@@ -26,6 +26,7 @@ from caraway import states
 from caraway.errors import EncodeError, Ignore, Reject, Retry, TaskRevokedError
 from caraway.outcome import Outcome
 from caraway.request import Request, current_request
+from caraway.states import SUCCESS
 
 if TYPE_CHECKING:
     from caraway.task import Task
@@ -108,6 +109,7 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
     """
     from caraway import middleware, signals
     from caraway.protocol import result as codec
+    from caraway.protocol.codec import success_encoder
     from caraway.task import Task as Base
 
     app = task.app
@@ -130,12 +132,14 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
     keep_errors = bool(task.store_errors_even_if_ignored)
     serializer = app.registry.serializer(conf.result_serializer)
     extended = bool(conf.result_extended)
-    encode_success = codec.success_encoder(serializer)
+    encode_success = success_encoder(serializer)
     prerun, postrun = signals.task_prerun, signals.task_postrun
     sig_success, sig_failure = signals.task_success, signals.task_failure
     sig_retry = signals.task_retry
     clock = perf_counter
     plain_end = not (on_success or after_return)
+    # What only reads the value can't fail but in its encoding: see `run`.
+    quick = plain_end and store and not ignore_always and not extended
 
     def encode(
         request: Request, state: str, value: Any, traceback: str | None = None
@@ -275,11 +279,22 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
         try:
             if before_start or prerun.receivers:
                 begin(request)
-            if call is None:
-                value = fun(*request.args, **request.kwargs)
-            else:
-                value = call(request)
-            return succeeded(request, value, clock() - started)
+            value = fun(*request.args, **request.kwargs) if call is None else call(request)
+            if not quick or sig_success.receivers or postrun.receivers:
+                return succeeded(request, value, clock() - started)
+            headers = request.headers
+            if (
+                headers.get("ignore_result")
+                or headers.get("parent_id")
+                or headers.get("group")
+                or request.children
+            ):
+                return succeeded(request, value, clock() - started)
+            try:
+                payload = encode_success(headers["id"], value)
+            except (EncodeError, RecursionError, MemoryError) as exc:
+                return failed(request, exc, clock() - started)
+            return Outcome(SUCCESS, value, payload, None, None, False, "", clock() - started)  # noqa: FBT003 - by position: half the time
         except BaseException as exc:  # noqa: BLE001 - SystemExit of a task is a failure
             return raised(request, exc, clock() - started)
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caraway.worker.pace import MAX_BYTES, Pace
+from caraway.worker.intake import MAX_BYTES, Pace
 
 
 def test_at_first_only_the_idle_slots_are_filled() -> None:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError, SoftTimeLimitExceeded, Terminated, TimeLimitExceeded
-from caraway.worker.pace import LONG
+from caraway.worker.intake import LONG
 
 if TYPE_CHECKING:
     from caraway.worker.channel import Channel
@@ -43,7 +43,6 @@ class Attendant(threading.Thread):
         self._lane = lane
         self._channel = channel
         self._stopped = threading.Event()
-        self._soft_sent: set[int] = set()
         self._orphan = False
         self._renewed = monotonic()
         self._reported = 0.0
@@ -145,14 +144,10 @@ class Attendant(threading.Thread):
                 lane.commit(block=False)
 
     def _soft(self, job: TaskJob) -> None:
-        key = id(job)
-        if key in self._soft_sent:
-            return
-        self._soft_sent.add(key)
-        if len(self._soft_sent) > 1000:
-            self._soft_sent.clear()
-        job.interrupted = "soft time limit"
-        self._lane.executor.interrupt(job, SoftTimeLimitExceeded)
+        # Marked on the job: an id() would be used again by a later one.
+        if job.interrupted is None:
+            job.interrupted = "soft time limit"
+            self._lane.executor.interrupt(job, SoftTimeLimitExceeded)
 
     def _renew(self, now: float) -> None:
         owner = self._lane.config.owner

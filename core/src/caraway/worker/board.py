@@ -63,11 +63,17 @@ class Board:
 
 
 class LaneBoard:
-    """One lane's part.  Written by the lane only, except by `clear`."""
+    """One lane's part.  Written by the lane only, except by `clear`.
+
+    Attributes:
+        used: bytes of the journal that are in use; the lane sets it to 0 to begin anew.
+        fetched, done, failed: counters, told with the next `tick`.
+    """
 
     __slots__ = (
-        "_base", "_encoder", "_journal", "_journal_end", "_memory", "_slots", "_used",
+        "_base", "_encoder", "_journal", "_journal_end", "_memory", "_slots",
         "done", "failed", "fetched", "slots",
+        "used",
     )  # fmt: skip
 
     def __init__(self, memory: memoryview, base: int, slots: int) -> None:
@@ -76,7 +82,7 @@ class LaneBoard:
         self._slots = base + _HEADER.size
         self._journal = self._slots + _SLOT.size * slots
         self._journal_end = self._journal + JOURNAL_SIZE
-        self._used = 0
+        self.used = 0
         self._encoder = msgspec.msgpack.Encoder()
         self.slots = slots
         self.fetched = self.done = self.failed = 0
@@ -87,7 +93,7 @@ class LaneBoard:
         """Say that the lane lives; called once per batch or wait."""
         _HEADER.pack_into(
             self._memory, self._base, now, batch_began,
-            self.fetched, self.done, self.failed, self._used,
+            self.fetched, self.done, self.failed, self.used,
         )  # fmt: skip
 
     def start(self, slot: int, now: float, hard: float, tag: Tag, task_id: str) -> None:
@@ -102,7 +108,8 @@ class LaneBoard:
         """
         _SLOT.pack_into(
             self._memory, self._slots + slot * _SLOT.size,
-            now, hard, _tag_bytes(tag), task_id.encode(),
+            now, hard, b"i%d" % tag if type(tag) is int else b"s" + str(tag).encode(),
+            task_id.encode(),
         )  # fmt: skip
 
     def end(self, slot: int) -> None:
@@ -116,21 +123,15 @@ class LaneBoard:
         that a task that had ended doesn't run again.
         """
         data = self._encoder.encode(completion)
-        offset = self._journal + self._used
+        offset = self._journal + self.used
         end = offset + 4 + len(data)
         if end > self._journal_end:
             return False
         _LENGTH.pack_into(self._memory, offset, len(data))
         self._memory[offset + 4 : end] = data
-        self._used += 4 + len(data)
-        _COUNT.pack_into(self._memory, self._base + _JOURNAL_OFFSET, self._used)
+        self.used += 4 + len(data)
+        _COUNT.pack_into(self._memory, self._base + _JOURNAL_OFFSET, self.used)
         return True
-
-    def forget(self) -> None:
-        """Empty the journal: what it held is committed."""
-        if self._used:
-            self._used = 0
-            _COUNT.pack_into(self._memory, self._base + _JOURNAL_OFFSET, 0)
 
     # -- the supervisor ----------------------------------------------------------------
 
@@ -138,7 +139,7 @@ class LaneBoard:
         """Make the part ready for another lane."""
         end = self._journal
         self._memory[self._base : end] = bytes(end - self._base)
-        self._used = 0
+        self.used = 0
 
     def seen(self) -> LaneView:
         """What the lane last said."""
@@ -160,7 +161,7 @@ class LaneBoard:
                             task_id.rstrip(b"\0").decode("utf-8", "replace"),
                             started,
                             hard,
-                        )  # fmt: skip
+                        )
                     )
         return found
 
@@ -191,11 +192,7 @@ class LaneView(Struct, frozen=True):
     failed: int
 
 
-def _tag_bytes(tag: Tag) -> bytes:
-    # A leading byte tells the two kinds of tag apart.
-    return b"i%d" % tag if type(tag) is int else b"s" + str(tag).encode()
-
-
 def _tag_from(data: bytes) -> Tag:
+    # A leading byte tells the two kinds of tag apart.
     text = data.rstrip(b"\0")
     return int(text[1:]) if text[:1] == b"i" else text[1:].decode("utf-8", "replace")

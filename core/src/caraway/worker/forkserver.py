@@ -33,13 +33,12 @@ class ForkServer:
 
     def __init__(self, lane_main: LaneMain) -> None:
         ours, theirs = Channel.pair()
-        parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             ours.close()
             code = 1
             try:
-                _serve(theirs, lane_main, parent)
+                _serve(theirs, lane_main)
                 code = 0
             finally:
                 os._exit(code)
@@ -63,7 +62,7 @@ class ForkServer:
         return Channel(ours)
 
 
-def _serve(sock: socket.socket, lane_main: LaneMain, supervisor: int) -> None:
+def _serve(sock: socket.socket, lane_main: LaneMain) -> None:
     import gc
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):

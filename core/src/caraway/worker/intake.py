@@ -1,4 +1,8 @@
-"""What a lane does with what it fetched, before anything runs.
+"""How much a lane fetches, and what it does with it before anything runs.
+
+A lane should fetch what it will run within a few milliseconds: less, and each batch's
+round trips weigh on every task; more, and messages wait behind a slow task while other
+lanes are idle.
 
 Verdicts come from `caraway.worker.admission`; here is what they lead to: a job, or a
 completion for the next commit.
@@ -17,7 +21,7 @@ from caraway.message import Completion, Delivery, Settlement, StoredResult
 from caraway.protocol.body import content_loader
 from caraway.protocol.decode import normalize
 from caraway.worker.admission import Verdict, judge, unknown_reason
-from caraway.worker.job import TaskJob, TaskPlan
+from caraway.worker.job import TaskJob, TaskPlan, read_limits
 from caraway.worker.limits import RateGate
 
 if TYPE_CHECKING:
@@ -25,6 +29,66 @@ if TYPE_CHECKING:
     from caraway.interfaces import Backend, Consumer
     from caraway.worker.board import LaneBoard
     from caraway.worker.lane import LaneConfig
+
+
+_NO_LIMITS = [None, None]
+_SMOOTHING = 0.3
+"""Weight of the newest batch in the moving average."""
+_GROWTH = 4
+"""A batch is at most this many times the last one: one guess must not take all."""
+LONG = 0.05
+"""Tasks of this many seconds and more are fetched only for idle executors."""
+MAX_BYTES = 32 * 1024 * 1024
+"""A batch's bodies shall not be more than this, measured by those before."""
+
+
+class Pace:
+    """The measured pace of one lane.
+
+    Args:
+        slots: how many tasks run at a time.
+        limit: most messages in a batch.
+        horizon: seconds of work to fetch.
+    """
+
+    __slots__ = ("_bytes", "_last", "_seconds", "horizon", "limit", "slots")
+
+    def __init__(self, slots: int, limit: int, horizon: float) -> None:
+        self.slots = slots
+        self.limit = max(1, limit)
+        self.horizon = horizon
+        self._seconds = 0.0
+        self._bytes = 0.0
+        self._last = 1
+
+    def observe(self, count: int, seconds: float, size: int) -> None:
+        """Learn from tasks that ended.
+
+        Args:
+            count: how many.
+            seconds: of work they took together, waiting included.
+            size: bytes of their bodies together.
+        """
+        if count <= 0:
+            return
+        each, heavy = seconds / count, size / count
+        # A long task is believed at once: the next batch must be small now.
+        weight = 1.0 if not self._seconds or each > LONG else _SMOOTHING
+        self._seconds += (each - self._seconds) * weight
+        self._bytes += (heavy - self._bytes) * (1.0 if heavy > self._bytes else _SMOOTHING)
+        self._last = max(count, self._last // 2)
+
+    def want(self, in_flight: int) -> int:
+        """How many more to fetch while ``in_flight`` are running or waiting here."""
+        free = self.slots - in_flight
+        if not self._seconds or self._seconds >= LONG:
+            ahead = 0
+        else:
+            ahead = int(self.horizon / self._seconds * self.slots)
+        target = max(free, min(ahead - in_flight, self._last * _GROWTH))
+        if self._bytes:
+            target = min(target, max(1, int(MAX_BYTES / self._bytes) - in_flight))
+        return max(0, min(target, self.limit))
 
 
 class Intake:
@@ -106,7 +170,11 @@ class Intake:
             ):
                 if not plan.acks_late or plan.track_started:
                     special = True
-                jobs.append(TaskJob(delivery, plan))
+                limits = headers.get("timelimit")
+                if limits is not None and limits != _NO_LIMITS:
+                    jobs.append(_job(delivery, plan))
+                else:
+                    jobs.append(TaskJob(delivery, plan, plan.hard, plan.soft, plan.is_async))
                 continue
             if "task" not in headers and not delivery.defect:
                 delivery = self._normalized(delivery)  # noqa: PLW2901 - the same, readable
@@ -116,7 +184,7 @@ class Intake:
                 judged.append(_park(delivery, verdict.reason))
             elif verdict.kind == "run":
                 special = True
-                jobs.append(TaskJob(delivery, plan))
+                jobs.append(_job(delivery, plan))
             elif verdict.kind == "check":
                 suspects.append((delivery, plan))
             else:
@@ -179,7 +247,7 @@ class Intake:
             if stored is not None and stored.state in states.READY_STATES:
                 judged.append(Completion(Settlement(delivery.tag)))
             else:
-                jobs.append(TaskJob(delivery, plan))
+                jobs.append(_job(delivery, plan))
 
     def _prepare(self, jobs: list[TaskJob]) -> list[TaskJob]:
         """Before they run: acknowledge early ones, store STARTED where it is tracked."""
@@ -223,6 +291,14 @@ class Intake:
                 import logging
 
                 logging.getLogger("caraway.worker").warning("STARTED not stored: %s", exc)
+
+
+def _job(delivery: Delivery, plan: TaskPlan) -> TaskJob:
+    hard, soft = plan.hard, plan.soft
+    limits = delivery.message.headers.get("timelimit")
+    if limits:
+        hard, soft = read_limits(limits, plan)
+    return TaskJob(delivery, plan, hard, soft, plan.is_async)
 
 
 def _park(delivery: Delivery, reason: str) -> Completion:

@@ -18,18 +18,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from caraway.errors import BackendStoreError, CarawayError, OperationalError, OwnerLost
-from caraway.message import Completion, Delivery, Owner, Queue, Settlement
+from caraway.message import Completion, Delivery, Owner, Queue, Settlement, Tag
 from caraway.worker.commit import Committer
-from caraway.worker.intake import Intake
+from caraway.worker.intake import Intake, Pace
 from caraway.worker.job import TaskJob
-from caraway.worker.pace import Pace
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -110,6 +109,7 @@ class Lane:
         self._memory_checked = 0.0
         self.consumer: Consumer
         self.committer: Committer
+        self._apply: Callable[[Sequence[Completion]], Sequence[Tag]]
         self.intake: Intake
 
     # -- life --------------------------------------------------------------------------
@@ -120,6 +120,7 @@ class Lane:
         self.consumer = transport.consume(self.config.queues, self.config.owner)
         backend = self.app.backend if self.app.backend_enabled else None
         self.committer = Committer(transport, backend, self.consumer)
+        self._apply = self.consumer.commit if self.committer.atomic else self.committer.apply
         self.intake = Intake(self.app, self.board, self.config, self.consumer, backend)
         self.executor.start()
 
@@ -218,9 +219,7 @@ class Lane:
         in_flight = self.in_flight
         for job in jobs:
             in_flight[job.delivery.tag] = job
-        now = monotonic()
-        board.tick(now, now)
-        if self.executor.inline:
+        if self._inline:
             self.executor.execute(jobs, self._report_inline)
             board.end(0)
         else:
@@ -230,6 +229,8 @@ class Lane:
         if job.is_async:
             self._report(job, completion)
             return
+        if type(completion) is not Completion:
+            completion = _interrupted(job, completion)
         recorded = job.settled or self.board.record(completion)
         self._done.append((job, completion))
         if not recorded:
@@ -238,6 +239,8 @@ class Lane:
 
     def _report(self, job: Any, completion: Completion) -> None:
         self.board.end(job.slot)
+        if type(completion) is not Completion:
+            completion = _interrupted(job, completion)
         self._done.append((job, completion))
         waiting = self._waiting
         if waiting:
@@ -297,7 +300,9 @@ class Lane:
             tally[0] += 1
             tally[1] += job.seconds
         self._persist(normal, settled)
-        self.board.forget()
+        # What the journal still says is committed: committing it again would be fenced
+        # off.  The next entry overwrites it.
+        self.board.used = 0
         self.board.done += count
         self._ended += count
         self.pace.observe(measured, seconds, size)
@@ -309,7 +314,7 @@ class Lane:
         while True:
             try:
                 if normal:
-                    lost = self.committer.apply(normal)
+                    lost = self._apply(normal)
                     if lost:
                         self.fenced += len(lost)
                         self._log().warning("%d late outcome(s) fenced off", len(lost))
@@ -339,7 +344,7 @@ class Lane:
         left: list[Completion] = []
         for completion in normal:
             try:
-                self.committer.apply([completion])
+                self._apply([completion])
             except CarawayError as exc:
                 if _worth_waiting(exc):
                     left.append(completion)
@@ -427,6 +432,15 @@ class Lane:
         import logging
 
         return logging.getLogger("caraway.worker")
+
+
+def _interrupted(job: TaskJob, result: Any) -> Completion:
+    """An interrupt (soft limit, termination) that landed after the task's own code, in
+    ours: the job reported an exception instead of a completion."""
+    exc = result if isinstance(result, BaseException) else RuntimeError(f"no outcome: {result!r}")
+    job.seconds = job.seconds or 1e-9
+    job.state = "FAILURE"
+    return job.plan.fail(job.delivery, exc)
 
 
 def _worth_waiting(exc: CarawayError) -> bool:

@@ -71,8 +71,6 @@ class Undertaker:
         self._hostname = hostname
         self._plans: dict[str, TaskPlan] = {}
         self.consumer = heir()
-        # Plans need a board to run on; nothing runs here.
-        self._board: Any = None
 
     @property
     def owner(self) -> str:
@@ -176,6 +174,6 @@ class Undertaker:
         name = str(delivery.message.headers.get("task"))
         plan = self._plans.get(name)
         if plan is None and name in self._app.tasks:
-            plan = TaskPlan(self._app, self._app.tasks[name], self._board, self._hostname)
+            plan = TaskPlan(self._app, self._app.tasks[name], None, self._hostname)
             self._plans[name] = plan
         return plan

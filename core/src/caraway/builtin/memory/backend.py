@@ -6,6 +6,7 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from caraway.builtin.memory.consumer import keep
 from caraway.builtin.memory.space import Join, Pause, find_space
 from caraway.errors import BackendError
 from caraway.interfaces.backend import Backend
@@ -52,7 +53,7 @@ class MemoryBackend(Backend):
     def store(self, results: Sequence[StoredResult]) -> None:
         self._check_open()
         with self.space.lock:
-            self.space.keep(results, self._clock())
+            keep(self.space, results, self._clock())
 
     def get(self, task_ids: Sequence[str]) -> Mapping[str, StoredResult]:
         self._check_open()

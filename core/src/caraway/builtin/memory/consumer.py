@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from heapq import heappop, heappush
+from math import inf
 from typing import TYPE_CHECKING
 
 from caraway.errors import OwnerLost
 from caraway.interfaces.transport import Consumer
 from caraway.message import Completion, Delivery, Publication, Settlement, StoredResult, Tag
+from caraway.states import READY_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from caraway.builtin.memory.space import Entry, Holder, Pause, Space
 
@@ -152,7 +154,7 @@ class MemoryConsumer(Consumer):
                 if settlement.action != "ack":
                     self._return(entry, settlement)
             if results:
-                space.keep(results, now)
+                keep(space, results, now)
             if publications:
                 space.put(publications, now)
         return fenced
@@ -185,3 +187,24 @@ class MemoryConsumer(Consumer):
             if space.holders.get(self.owner.id) is self._holder:
                 space.end_owner(self.owner.id, counted=False)
             space.arrived.notify_all()
+
+
+def keep(space: Space, results: Iterable[StoredResult], now: float) -> None:
+    """Keep states; a final one stays.  Lock held."""
+    kept = space.results
+    ends = space.result_ends
+    final = False
+    for result in results:
+        task_id = result.task_id
+        known = kept.get(task_id)
+        if known is not None and known[0].state in READY_STATES and known[1] > now:
+            continue
+        until = now + result.ttl if result.ttl > 0 else inf
+        kept[task_id] = (result, until)
+        if until != inf:
+            heappush(ends, (until, task_id))
+        final = final or result.state in READY_STATES
+    if ends and ends[0][0] <= now:
+        space.drop_expired(now)
+    if final and space.result_waiting:
+        space.stored.notify_all()

@@ -24,7 +24,6 @@ from caraway.message import (
     StoredResult,
     Tag,
 )
-from caraway.states import READY_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -247,26 +246,6 @@ class Space:
         return True
 
     # -- results -----------------------------------------------------------------------
-
-    def keep(self, results: Iterable[StoredResult], now: float) -> None:
-        """Keep states; a final one stays.  Lock held."""
-        kept = self.results
-        ends = self.result_ends
-        final = False
-        for result in results:
-            task_id = result.task_id
-            known = kept.get(task_id)
-            if known is not None and known[0].state in READY_STATES and known[1] > now:
-                continue
-            until = now + result.ttl if result.ttl > 0 else inf
-            kept[task_id] = (result, until)
-            if until != inf:
-                heappush(ends, (until, task_id))
-            final = final or result.state in READY_STATES
-        if ends and ends[0][0] <= now:
-            self.drop_expired(now)
-        if final and self.result_waiting:
-            self.stored.notify_all()
 
     def drop_expired(self, now: float) -> int:
         """Drop the results whose time is over; how many.  Lock held."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from caraway.interfaces.pool import Job
 
-_NOTHING: Final = object()
+NOTHING: Final = object()
 
 
 def _set_async_exc(thread: int, exc: type[BaseException] | None) -> bool:
@@ -44,14 +44,15 @@ class Interruptible:
     Attributes:
         current: the job that runs, or None.
         done: how many jobs ended here.
+        asked: the exception that somebody wants raised, or None.
     """
 
-    __slots__ = ("_asked", "_lock", "_previous", "_signal", "_target", "_thread", "current", "done")
+    __slots__ = ("_lock", "_previous", "_signal", "_target", "_thread", "asked", "current", "done")
 
     def __init__(self) -> None:
         self.current: Job | None = None
         self.done = 0
-        self._asked: type[BaseException] | None = None
+        self.asked: type[BaseException] | None = None
         self._target: Job | None = None
         self._lock = threading.Lock()
         self._thread = 0
@@ -84,18 +85,23 @@ class Interruptible:
 
     def run(self, job: Job) -> Any:
         """Run a job here; return what it returned, or the exception that it let out."""
-        result: Any = _NOTHING
+        result: Any = NOTHING
         try:
             self.current = job
             result = job.run()
             self.current = None
-            if self._asked is None:
+            if self.asked is None:
                 self.done += 1
                 return result
         except BaseException as exc:  # noqa: BLE001 - a job must not end its executor
             self.current = None
-            if result is _NOTHING:
+            if result is NOTHING:
                 result = exc
+        self.settle()
+        return result
+
+    def settle(self) -> None:
+        """End a job that somebody wanted to interrupt, or that raised."""
         # Somebody asked for an interrupt.  It may have landed inside the job, above, or be
         # on its way still; then it lands in the next lines, at most once.
         try:
@@ -103,18 +109,17 @@ class Interruptible:
         except BaseException:  # noqa: BLE001 - what was on its way
             self._calm()
         self.done += 1
-        return result
 
     def _calm(self) -> None:
         with self._lock:
             self.current = None
-            asked, self._asked, self._target = self._asked, None, None
+            asked, self.asked, self._target = self.asked, None, None
             if asked is not None and not self._signal:
                 _set_async_exc(self._thread, None)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal's
         # Runs in the main thread, between two bytecodes: what it reads can't change under it.
-        target, exc = self._target, self._asked
+        target, exc = self._target, self.asked
         if target is None or exc is None or self.current is not target:
             return
         self._target = None
@@ -131,10 +136,10 @@ class Interruptible:
         with self._lock:
             if self.current is not job:
                 return False
-            before = self._asked
-            self._asked = exc
+            before = self.asked
+            self.asked = exc
             if self.current is not job:
-                self._asked = before
+                self.asked = before
                 return False
             if self._by_signal():
                 self._target = job
