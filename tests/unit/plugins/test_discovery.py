@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -326,6 +327,52 @@ def test_the_quick_look_misses_no_entry_point(good: None, tmp_path: Path) -> Non
     assert scan._may_have_any()
     info.write_text("[console_scripts]\ncaraway = y:z\n")
     assert not scan._may_have_any()
+
+
+def test_a_distribution_with_broken_metadata_costs_only_its_own(
+    good: None, install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("torn", {"torn": "torn_plugin"}, torn_plugin=GOOD)
+    (tmp_path / "site" / "torn-1.0.dist-info" / "entry_points.txt").write_text(
+        "[caraway]\nno equals sign here\n"
+    )
+    assert states(Registry.discover()) == {"good": "active"}
+    assert "entry points of distribution 'torn' can't be read" in caplog.text
+
+
+def test_a_distribution_without_a_name_is_found_all_the_same(
+    install: Install, tmp_path: Path
+) -> None:
+    install("anon", {"anon": "anon_plugin"}, anon_plugin=GOOD)
+    (tmp_path / "site" / "anon-1.0.dist-info" / "METADATA").unlink()
+    assert states(Registry.discover()) == {"anon": "active"}
+
+
+def test_extras_of_an_entry_point_are_left_out(install: Install) -> None:
+    install("extra", {"extra": "extra_plugin [fancy]"}, extra_plugin=GOOD)
+    assert states(Registry.discover()) == {"extra": "active"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_child_forked_while_plugins_are_loaded_is_not_stuck() -> None:
+    loading, forked = threading.Event(), threading.Event()
+
+    def load() -> None:
+        with manager.lock:
+            loading.set()
+            forked.wait(0.2)  # the fork has to wait for this
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    loading.wait()
+    child = os.fork()
+    if child == 0:
+        with manager.lock:
+            os._exit(7)
+    forked.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_without_plugins_neither_pluggy_nor_metadata_is_imported(

@@ -31,6 +31,12 @@ BUILTIN = "caraway.builtin.plugin"
 lock = RLock()
 """Held while plugins are found and loaded; pluggy has none of its own."""
 
+if hasattr(os, "register_at_fork"):
+    # A child forked while another thread loads plugins would find the lock held for ever.
+    os.register_at_fork(
+        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+    )
+
 
 class Implementation(Struct, frozen=True):
     """One hook of one plugin."""

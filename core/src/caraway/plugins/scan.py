@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from functools import cache
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib.metadata import EntryPoint
 
 GROUP = "caraway"
 """The entry-point group."""
@@ -33,18 +39,41 @@ def candidates() -> tuple[Candidate, ...]:
     """All entry points of the group, by name, then distribution."""
     if not _may_have_any():
         return ()
-    from importlib.metadata import entry_points
-
     found = [
-        Candidate(
-            point.name,
-            point.value,
-            point.dist.name if point.dist is not None else "",
-            point.dist.version if point.dist is not None else "",
-        )
-        for point in entry_points(group=GROUP)
+        Candidate(point.name, point.value.partition("[")[0].strip(), *_source(point))
+        for point in _points()
     ]
     return tuple(sorted(found, key=lambda c: (c.name, c.distribution.lower(), c.version)))
+
+
+def _points() -> Iterable[EntryPoint]:
+    """All entry points of the group; a distribution whose file is broken costs only its own."""
+    from importlib import metadata
+
+    with suppress(Exception):  # one bad line in one file, and which isn't said
+        return metadata.entry_points(group=GROUP)
+    points: dict[str, list[EntryPoint]] = {}
+    for distribution in metadata.distributions():
+        name = "?"
+        try:
+            name = str(distribution.metadata["Name"]).lower()
+            # Of one name found twice, the first on the path counts.
+            points.setdefault(name, [p for p in distribution.entry_points if p.group == GROUP])
+        except Exception as exc:  # noqa: BLE001
+            import logging
+
+            logging.getLogger("caraway.plugins").warning(
+                "entry points of distribution %r can't be read: %s", name, exc
+            )
+    return [point for several in points.values() for point in several]
+
+
+def _source(point: EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution; empty where its metadata is damaged."""
+    try:
+        return (str(point.dist.name), str(point.dist.version)) if point.dist else ("", "")
+    except Exception:  # noqa: BLE001
+        return "", ""
 
 
 def _may_have_any() -> bool:
