@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from caraway.testing.clock import VirtualClock
-    from caraway.testing.drain import Ran, drain
+    from caraway.testing.draining import Ran, drain
     from caraway.testing.sandbox import ANYTHING, Enqueued, Sandbox, isolate
 
 __all__ = ["ANYTHING", "Enqueued", "Ran", "Sandbox", "VirtualClock", "drain", "isolate"]
@@ -23,10 +23,10 @@ __all__ = ["ANYTHING", "Enqueued", "Ran", "Sandbox", "VirtualClock", "drain", "i
 _HOMES = {
     "ANYTHING": "sandbox",
     "Enqueued": "sandbox",
-    "Ran": "drain",
+    "Ran": "draining",
     "Sandbox": "sandbox",
     "VirtualClock": "clock",
-    "drain": "drain",
+    "drain": "draining",
     "isolate": "sandbox",
 }
 

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from caraway.builtin.memory import MemoryTransport, discard
 from caraway.message import DeadLetter, Message, new_owner_id
 from caraway.testing.clock import VirtualClock
-from caraway.testing.drain import LIMIT, Ran, drain
+from caraway.testing.draining import LIMIT, Ran, drain, throw_first
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -101,9 +101,7 @@ class Sandbox:
             self.clock.advance(max(0.0, min(due)) + 1e-6)
             ran += drain(self.app, wanted, limit=limit - len(ran))
         if throw:
-            from caraway.testing.drain import _throw_first
-
-            _throw_first(self.app, ran)
+            throw_first(self.app, ran)
         return ran
 
     def advance(self, seconds: float) -> None:

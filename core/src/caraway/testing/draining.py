@@ -72,7 +72,7 @@ def drain(
         if len(ran) == before:
             break
     if throw:
-        _throw_first(app, ran)
+        throw_first(app, ran)
     return ran
 
 
@@ -148,7 +148,8 @@ def _record(delivery: Delivery, state: str) -> Ran:
     )
 
 
-def _throw_first(app: Caraway, ran: Iterable[Ran]) -> None:
+def throw_first(app: Caraway, ran: Iterable[Ran]) -> None:
+    """Raise the exception of the first run that failed, if one did."""
     for run in ran:
         if run.state == states.FAILURE:
             result = app.AsyncResult(run.task_id)
