@@ -240,7 +240,9 @@ def banner(app: Caraway, worker: Worker, app_name: str) -> str:
     conf = app.conf
     lanes = worker.pool.lanes
     size = f"{worker.concurrency} at a time"
-    if lanes > 1 or worker.pool_name == "prefork":
+    if worker.pool.in_process:
+        size = "one at a time, in this process"
+    elif lanes > 1 or worker.pool_name == "prefork":
         size = f"{lanes} process{'' if lanes == 1 else 'es'}"
     names = sorted(name for name in app.tasks if not name.startswith(("caraway.", "celery.")))
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
@@ -348,8 +350,8 @@ def _holder(path: str) -> int:
         return pid
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return 0
-    except (PermissionError, OverflowError):
+    except PermissionError:
         pass
     return max(0, pid)
