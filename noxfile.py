@@ -29,7 +29,7 @@ REPORTS = ROOT / ".nox" / "reports"
 TESTING = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "psutil"]
 TOOLS = [
     *TESTING,
-    *("ruff", "import-linter", "towncrier", "mypy", "pyright[nodejs]", "build"),
+    *("ruff", "import-linter", "towncrier", "mypy", "pyright[nodejs]", "build", "hatchling"),
     *("sphinx", "myst-parser", "furo", "msgpack", "virtualenv"),
 ]
 QUICK = ["tests/unit", "tests/meta", "tests/conformance", "tests/typing"]
