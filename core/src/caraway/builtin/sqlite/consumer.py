@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from caraway.builtin.sqlite import queues as q
 from caraway.builtin.sqlite.doorbell import Doorbell, ring
 from caraway.builtin.sqlite.results import keep, sweep_results
-from caraway.errors import TransportError
+from caraway.errors import OwnerLost, TransportError
 from caraway.interfaces.transport import Consumer
 from caraway.message import Completion, Delivery, Settlement, Tag
 
@@ -134,7 +134,7 @@ class SqliteConsumer(Consumer):
             if due is not None and due <= now:
                 ports += q.ripen(connection, now, limit)
             # An owner that lost its lease takes nothing: nobody would give it back.
-            if alive:
+            if alive:  # else what was swept and moved stands; then it is told
                 batches = self._take(connection, limit)
                 if batches and self._registered:
                     connection.execute(_DEREGISTER, (self.key,))
@@ -144,6 +144,12 @@ class SqliteConsumer(Consumer):
                         _REGISTER,
                         [(queue, self._bell.port, self.key, look) for queue in self._ids],
                     )
+        if not alive:
+            ring(ports)
+            raise OwnerLost(
+                f"owner {self.owner.id} has no lease any more",
+                hint="Open a consumer with a new owner; its messages went to others.",
+            )
         self._registered = not batches and register and bool(self._bell.port)
         others = [port for port in ports if port != self._bell.port]
         if others:

@@ -222,21 +222,27 @@ def end_owner(connection: sqlite3.Connection, key: int, *, counted: bool) -> tup
     Returns how many messages it held, and the ports to ring.
     """
     connection.execute("DELETE FROM owner WHERE key=?", (key,))
-    connection.execute("DELETE FROM waiter WHERE owner=?", (key,))
+    # Rung as well: a waiting call of the ended owner has nothing to wait for.
+    ended = {
+        port
+        for (port,) in connection.execute(
+            "DELETE FROM waiter WHERE owner=? RETURNING port", (key,)
+        ).fetchall()
+    }
     arrived = dict(
         connection.execute(
             "SELECT queue, count(*) FROM held WHERE owner=? GROUP BY queue", (key,)
         ).fetchall()
     )
     if not arrived:
-        return 0, []
+        return 0, list(ended)
     connection.execute(
         "INSERT INTO ready(queue, rank, id, attempts)"
         " SELECT queue, rank, id, attempts - ? FROM held WHERE owner=?",
         (0 if counted else 1, key),
     )
     connection.execute("DELETE FROM held WHERE owner=?", (key,))
-    return sum(arrived.values()), pick_waiters(connection, arrived)
+    return sum(arrived.values()), [*ended, *pick_waiters(connection, arrived)]
 
 
 def sweep(connection: sqlite3.Connection, monotonic: float, spare: int = -1) -> list[int]:
