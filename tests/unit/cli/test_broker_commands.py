@@ -67,6 +67,8 @@ def test_a_called_task_waits_in_its_queue_and_is_listed(
     assert (queue["name"], queue["ready"], queue["delayed"]) == ("celery", 1, 1)
     assert [item["id"] for item in ask("queues", "peek", "celery")] == [sent["id"]]
     assert "celery" in caraway("queues").out
+    assert [one["name"] for one in ask("queues")] == ["celery"]
+    assert ask("dead") == []
     assert ask("explain", later)["verdict"] == "delayed"
     assert ask("explain", sent["id"])["verdict"] == "no-worker"
 

@@ -67,6 +67,8 @@ def test_one_bad_value_leaves_everything_as_it_was() -> None:
     settings = Settings()
     with pytest.raises(ImproperlyConfigured):
         settings.update(task_default_queue="x", task_acks_late="maybe")
+    with pytest.raises(ImproperlyConfigured):
+        settings.update(task_default_queue="x", plugins={"redis": 3})
     assert settings.task_default_queue == "celery"
 
 

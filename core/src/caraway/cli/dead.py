@@ -35,11 +35,12 @@ PAGE = 500
       caraway dead drop --all --queue mail
     """,
 )
+@click.option("--json", "as_json", is_flag=True, help="As JSON, when it lists.")
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, /, *, as_json: bool) -> None:
     """The group; alone it lists."""
     if context.invoked_subcommand is None:
-        context.invoke(list_dead, queue="", kind="", limit=100, as_json=False)
+        context.invoke(list_dead, queue="", kind="", limit=100, as_json=as_json)
 
 
 def _transport(program: Program) -> Transport:

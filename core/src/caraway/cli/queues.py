@@ -25,11 +25,12 @@ if TYPE_CHECKING:
       caraway queues purge mail --yes         drop what waits in it
     """,
 )
+@click.option("--json", "as_json", is_flag=True, help="As JSON, when it lists.")
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, /, *, as_json: bool) -> None:
     """The group; alone it lists."""
     if context.invoked_subcommand is None:
-        context.invoke(list_queues, names=(), as_json=False)
+        context.invoke(list_queues, names=(), as_json=as_json)
 
 
 @command.command("list")

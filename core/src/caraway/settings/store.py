@@ -201,6 +201,8 @@ class Settings(General, Broker, Tasks, Results, Workers, Beat, Events, Mapping[s
                     f"{written!r} and another spelling of {name!r} say different things",
                     "keep one of them",
                 )
+            if name == "plugins":
+                _check_tables(checked, where)
             if declared.void:
                 notes.append(f"{where or 'settings'}: {written!r} has no meaning in Caraway: "
                              f"{declared.void}")  # fmt: skip
@@ -221,14 +223,6 @@ class Settings(General, Broker, Tasks, Results, Workers, Beat, Events, Mapping[s
         data, sources = self.__dict__, self._sources
         for name, (value, source) in ready.items():
             if name == "plugins":
-                for bundle, options in value.items():
-                    if not isinstance(options, Mapping):
-                        raise _at(
-                            source.label,
-                            f"plugins.{bundle} must be a table of options",
-                            f"write [plugins.{bundle}] and its options below; "
-                            "[plugins] itself knows block and prefer",
-                        )
                 bundles = [
                     *bundles,
                     *(
@@ -301,6 +295,17 @@ def _check(declared: Setting[Any], written: str, value: Any, where: str, *, text
             f"{written!r} {exc}, not {shown[:200]}",
             f"{declared.name}: {declared.doc}",
         ) from None
+
+
+def _check_tables(tables: Mapping[str, Any], where: str) -> None:
+    for bundle, options in tables.items():
+        if not isinstance(options, Mapping):
+            raise _at(
+                where,
+                f"plugins.{bundle} must be a table of options",
+                f"write [plugins.{bundle}] and its options below; "
+                "[plugins] itself knows block and prefer",
+            )
 
 
 def _unknown(written: str, where: str) -> ImproperlyConfigured:
