@@ -91,7 +91,7 @@ def runs_softly_too_long(n: int) -> str:
 def _kill_at(point: str) -> None:
     """Have this process killed at a named point of its nth commit: ``point:nth:file``;
     the file makes sure that it happens once in all processes."""
-    from caraway.worker import commit
+    from caraway.worker import commit, lane
 
     name, nth, flag = point.split(":", 2)
     seen = {"commits": 0}
@@ -108,11 +108,6 @@ def _kill_at(point: str) -> None:
         now = seen["commits"] == int(nth)
         if now and name == "before-store":
             die()
-        if self.atomic:
-            lost = self._consumer.commit(completions)
-            if now and name == "after-commit":
-                die()
-            return lost
         results = [c.result for c in completions if c.result is not None]
         if results:
             self._backend.store(results)
@@ -128,6 +123,25 @@ def _kill_at(point: str) -> None:
             die()
         return lost
 
+    def atomic(self: Any) -> None:
+        open_lane(self)
+        commit_all = self.consumer.commit
+
+        def apply_all(completions: Any) -> Any:
+            seen["commits"] += 1
+            now = seen["commits"] == int(nth)
+            if now and name == "before-store":
+                die()
+            lost = commit_all(completions)
+            if now and name == "after-commit":
+                die()
+            return lost
+
+        if self.committer.atomic:
+            self._apply = apply_all
+
+    open_lane = lane.Lane.open
+    lane.Lane.open = atomic  # type: ignore[method-assign]
     commit.Committer.apply = apply  # type: ignore[method-assign]
 
 

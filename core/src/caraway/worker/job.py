@@ -256,12 +256,14 @@ class TaskJob(Struct, eq=False):
 
 
 def read_limits(limits: Any, plan: TaskPlan) -> tuple[float, float]:
-    """(hard, soft) of the header ``timelimit``, the task's where it has none."""
+    """(hard, soft) of the header ``timelimit``; the task's own where it has none, or
+    something that isn't a time."""
     try:
         hard, soft = limits
-        return float(hard or plan.hard), float(soft or plan.soft)
-    except (TypeError, ValueError):
+        hard, soft = float(hard or 0.0), float(soft or 0.0)
+    except (TypeError, ValueError, OverflowError):
         return plan.hard, plan.soft
+    return hard if hard > 0 else plan.hard, soft if soft > 0 else plan.soft
 
 
 def log_outcome(plan: TaskPlan, request: Request, outcome: Outcome) -> None:
