@@ -187,7 +187,7 @@ class Display:
             TextColumn("{task.fields[words]:,} words"),
             TimeElapsedColumn(),
             console=console,
-            transient=True,
+            refresh_per_second=20,
             disable=not self._live,
         )
         self._row = self._bar.add_task("", total=total, rate=0.0, retries=0, words=0)
@@ -210,8 +210,7 @@ class Display:
             self._next = seconds + 2.0
             self.console.print(
                 f"  {done}/{self.total} done, {rate:,.0f} tasks/s, "
-                f"{demo.retries} retried, {len(demo.counts):,} words",
-                highlight=False,
+                f"{demo.retries} retried, {len(demo.counts):,} words"
             )
 
 
@@ -260,6 +259,8 @@ def run(demo: Demo, keep_names: int = 5) -> None:
                 display.show(done, demo)
         indexing = time.perf_counter() - began
 
+        if not late.ready():
+            say("waiting for the delayed task to be due")
         ran = late.get(timeout=DELAY + 10)
         demo.check(ran - sent >= DELAY, f"the delayed task waited {DELAY} s")
         try:
@@ -324,14 +325,14 @@ def show_index(demo: Demo, files: list[Path], names: int) -> None:
         f"{sum(demo.counts.values()):,} words, {len(demo.counts):,} distinct"
     )
     common = ", ".join(f"{word} {count:,}" for word, count in demo.counts.most_common(8))
-    say(f"commonest: {common}", highlight=False)
+    say(f"commonest: {common}")
     question = ("task", "queue")
     if not demo.search(*question):
         question = tuple(word for word, _ in demo.counts.most_common(2))
     found = demo.search(*question)
-    say(f"asked for {' and '.join(question)}: {len(found):,} files, first of them", highlight=False)
+    say(f"asked for {' and '.join(question)}: {len(found):,} files, first of them")
     for count, path in found[:names]:
-        say(f"  {count:>5}  {os.path.relpath(path, demo.folder)}", highlight=False, soft_wrap=True)
+        say(f"  {count:>5}  {os.path.relpath(path, demo.folder)}", soft_wrap=True)
 
 
 def main() -> int:
@@ -345,7 +346,7 @@ def main() -> int:
     if not folder.is_dir():
         parser.error(f"{folder} is not a folder")
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     project = Path(tempfile.mkdtemp(prefix="caraway-demo-"))
     (project / "caraway.toml").write_text("# The defaults will do.\n")
     demo = Demo(folder, options.lanes, project, console)
@@ -365,7 +366,7 @@ def main() -> int:
             shutil.rmtree(project, ignore_errors=True)
     if demo.wrong:
         for claim in dict.fromkeys(demo.wrong):
-            console.print(f"WRONG: it should hold that {claim}", highlight=False)
+            console.print(f"WRONG: it should hold that {claim}")
         return 1
     console.print("\nChecked against a plain loop over the same files: all equal.")
     return 0
