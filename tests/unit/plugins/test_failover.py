@@ -46,6 +46,10 @@ class Flaky(MemoryTransport):
         self._check()
         return super().renew(owners)
 
+    def purge(self, queue: str) -> int:
+        self._check()
+        return super().purge(queue)
+
     def dead(self, queue: str = "", *, limit: int = 100, after: str = "") -> Any:
         self._check()
         return super().dead(queue, limit=limit, after=after)
@@ -135,6 +139,18 @@ def test_an_owner_is_lost_only_if_every_broker_says_so(brokers: Brokers) -> None
     assert brokers.both.renew([owner, "nobody"]) == ["nobody"]
     brokers.two.up = False
     assert brokers.both.renew([owner, "nobody"]) == ()
+
+
+def test_what_must_be_done_everywhere_says_where_it_was_not(brokers: Brokers) -> None:
+    brokers.publish(b"1")
+    brokers.two.up = False
+    with pytest.raises(TransportUnavailable, match="not on two"):
+        brokers.both.purge("q")
+    assert brokers.depths() == (0, 0)
+    brokers.two.up = True
+    brokers.now += 6
+    brokers.publish(b"2")
+    assert brokers.both.purge("q") == 1
 
 
 def test_dead_letters_of_all_brokers_are_told_apart(brokers: Brokers) -> None:

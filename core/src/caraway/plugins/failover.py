@@ -84,10 +84,10 @@ class FailoverTransport(Transport):
     # -- all of them -------------------------------------------------------------------
 
     def delete(self, queue: str) -> int:
-        return sum(n for _, n in self._each(lambda transport: transport.delete(queue)))
+        return sum(self._every(lambda transport: transport.delete(queue)))
 
     def purge(self, queue: str) -> int:
-        return sum(n for _, n in self._each(lambda transport: transport.purge(queue)))
+        return sum(self._every(lambda transport: transport.purge(queue)))
 
     def stats(self, queues: Sequence[str] = ()) -> Sequence[QueueStats]:
         total: dict[str, QueueStats] = {}
@@ -114,7 +114,7 @@ class FailoverTransport(Transport):
         return self._first(lambda transport: transport.adopt(owner, tags, heir))
 
     def revoke(self, task_ids: Sequence[str], *, ttl: float = 86400.0) -> None:
-        self._each(lambda transport: transport.revoke(task_ids, ttl=ttl))
+        self._every(lambda transport: transport.revoke(task_ids, ttl=ttl))
 
     def revoked(self, task_ids: Sequence[str]) -> set[str]:
         return set().union(*(a for _, a in self._each(lambda t: t.revoked(task_ids))))
@@ -219,6 +219,19 @@ class FailoverTransport(Transport):
         if not out:
             raise TransportUnavailable("none of the brokers can be reached")
         return out
+
+    def _every(self, call: Callable[[Transport], T]) -> list[T]:
+        """As `_each`, for what isn't done unless every broker did it.
+
+        Raises:
+            TransportUnavailable: some can't be reached; the others did it, and may do it
+                again when this is repeated.
+        """
+        answers = dict(self._each(call))
+        missing = [name for i, (name, _) in enumerate(self._makers) if i not in answers]
+        if missing:
+            raise TransportUnavailable(f"done, but not on {', '.join(missing)}: can't be reached")
+        return list(answers.values())
 
     def _by_broker(self, ids: Sequence[str]) -> list[tuple[int, Transport, list[str]]]:
         groups: dict[int, list[str]] = {}
