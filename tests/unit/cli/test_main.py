@@ -118,7 +118,9 @@ def test_another_directory_is_gone_to_first(caraway: Callable[..., Any], project
 def test_plugins_are_left_out_by_name(caraway: Callable[..., Any]) -> None:
     assert caraway("-p", "no:x", "config", "check").code == 0
     assert os.environ["CARAWAY_DISABLE_PLUGINS"] == "x"
-    assert caraway("-p", "x", "config", "check").code == 2
+    assert caraway("-p", "x", "config", "check").code == 0
+    assert os.environ["CARAWAY_PLUGINS"] == "x"
+    assert caraway("-p", "no:", "config", "check").code == 3
 
 
 def test_config_shows_what_was_set_and_where(caraway: Callable[..., Any], project: Path) -> None:

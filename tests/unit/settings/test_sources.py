@@ -121,7 +121,8 @@ def test_variables_are_read_by_their_kind(project: Path) -> None:
             "CARAWAY_BROKER_LEASE": "1m",
             "CARAWAY_ACCEPT_CONTENT": "json,msgpack",
             "CARAWAY_TASK_TIME_LIMIT": "none",
-            "CARAWAY_PLUGINS": '{"redis": {"a": 1}}',
+            "CARAWAY_PLUGIN_OPTIONS": '{"redis": {"a": 1}}',
+            "CARAWAY_PLUGINS": "only,these",
             "CARAWAY_REDIS_B": "2",
         }
     )

@@ -82,10 +82,11 @@ class Program:
             from caraway.settings import Layer
 
             self._app.conf.apply(command_line, Layer.COMMAND_LINE, "command line", text=True)
-        blocked = [word.removeprefix("no:") for word in self.plugins]
-        if blocked:
-            before = os.environ.get("CARAWAY_DISABLE_PLUGINS", "")
-            os.environ["CARAWAY_DISABLE_PLUGINS"] = ",".join([*filter(None, [before]), *blocked])
+        if self.plugins:
+            from caraway.plugins.selection import apply_option
+
+            for word in self.plugins:
+                apply_option(word)
 
     def settings(self) -> Settings:
         """Settings without importing the app: what config file and environment say."""
@@ -197,9 +198,6 @@ def _no_color(context: click.Context, _param: click.Parameter, value: Any) -> No
 
 
 def _plugins(context: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> None:
-    for word in value:
-        if not word.startswith("no:") or word == "no:":
-            raise click.BadParameter("write no:NAME to leave a plugin out")
     context.ensure_object(Program).plugins += value
 
 
@@ -240,8 +238,9 @@ def global_options(*, hidden: bool) -> list[click.Option]:
             help="Print only what was asked for.",
         ),
         option(
-            "-p", "--plugin", "plugins", metavar="no:NAME", multiple=True, callback=_plugins,
-            help="Leave a plugin out.  [env: CARAWAY_DISABLE_PLUGINS]",
+            "-p", "--plugin", "plugins", metavar="[no:]NAME", multiple=True, callback=_plugins,
+            help="Leave a plugin out (no:NAME), or load it though "
+            "CARAWAY_PLUGIN_AUTOLOAD=0.  [env: CARAWAY_DISABLE_PLUGINS, CARAWAY_PLUGINS]",
         ),
     ]  # fmt: skip
 

@@ -108,7 +108,8 @@ class Setting(Generic[T]):
     @property
     def environment(self) -> str:
         """The environment variable that sets it."""
-        return "CARAWAY_" + self.name.upper()
+        # CARAWAY_PLUGINS names the plugins to load: see `caraway.plugins.selection`.
+        return "CARAWAY_" + ("plugin_options" if self.name == "plugins" else self.name).upper()
 
     @property
     def old_names(self) -> tuple[str, ...]:

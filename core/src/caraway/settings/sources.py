@@ -19,6 +19,7 @@ OTHER_VARIABLES = frozenset(
         "CARAWAY_CONFIG_MODULE",
         "CARAWAY_DISABLE_PLUGINS",
         "CARAWAY_NO_COLOR",
+        "CARAWAY_PLUGINS",
         "CARAWAY_PLUGINS_STRICT",
         "CARAWAY_PLUGIN_AUTOLOAD",
         "CARAWAY_QUIET",
@@ -103,6 +104,7 @@ def apply_environment(settings: Settings, environ: Mapping[str, str]) -> None:
         if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES or not value:
             continue
         name = variable[len(PREFIX) :].lower()
+        name = "plugins" if name == "plugin_options" else name
         if names.known(name) is None and not names.looks_ours(name):
             near = names.nearest(name, cutoff=0.85)
             if near:
