@@ -11,6 +11,17 @@ import pytest
 from caraway import signals
 from caraway.signals import Signal
 
+CELERYS = """
+    before_task_publish after_task_publish task_sent task_received task_prerun task_postrun
+    task_success task_retry task_failure task_internal_error task_revoked task_rejected
+    task_unknown import_modules celeryd_init celeryd_after_setup worker_init
+    worker_before_create_process worker_process_init worker_process_shutdown worker_ready
+    worker_shutting_down worker_shutdown heartbeat_sent setup_logging after_setup_logger
+    after_setup_task_logger beat_init beat_embedded_init eventlet_pool_started
+    eventlet_pool_preshutdown eventlet_pool_postshutdown eventlet_pool_apply
+    user_preload_options
+"""
+
 
 def test_receivers_get_the_sender_and_the_fields() -> None:
     signal = Signal("s")
@@ -122,7 +133,5 @@ def test_connecting_while_sending_is_safe() -> None:
 
 
 def test_all_of_celerys_signals_are_there() -> None:
-    names = ["before_task_publish", "after_task_publish", "task_sent", "task_received", "task_prerun", "task_postrun", "task_success", "task_retry", "task_failure", "task_internal_error", "task_revoked", "task_rejected", "task_unknown", "import_modules", "celeryd_init", "celeryd_after_setup", "worker_init", "worker_before_create_process", "worker_process_init", "worker_process_shutdown", "worker_ready", "worker_shutting_down", "worker_shutdown", "heartbeat_sent", "setup_logging", "after_setup_logger", "after_setup_task_logger", "beat_init", "beat_embedded_init", "eventlet_pool_started", "eventlet_pool_preshutdown", "eventlet_pool_postshutdown", "eventlet_pool_apply", "user_preload_options"]
-
-    for name in names:
+    for name in CELERYS.split():
         assert getattr(signals, name).name == name

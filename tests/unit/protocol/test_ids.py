@@ -34,6 +34,7 @@ def test_threads_never_get_the_same() -> None:
     assert len(found) == len(set(found)) == 16_000
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_a_forked_child_shares_none_with_its_parent() -> None:
     ids.new_id()  # the buffer is full now

@@ -174,9 +174,10 @@ def test_the_short_way_to_a_body_writes_what_the_long_one_does(
 
 
 class Run:
-    args = [1, 2]
-    kwargs = {"z": 3}
-    embed: dict[str, Any] = {"callbacks": [{"task": "after"}]}
+    def __init__(self) -> None:
+        self.args = [1, 2]
+        self.kwargs = {"z": 3}
+        self.embed: dict[str, Any] = {"callbacks": [{"task": "after"}]}
 
 
 def again(when: Any = None, before: dict[str, Any] | None = None, **changes: Any) -> Any:
@@ -209,7 +210,7 @@ def test_a_retry_at_once_is_not_delayed() -> None:
 def test_a_retry_with_other_arguments_keeps_the_links() -> None:
     found = again(args=[9])
 
-    assert load(found.message) == ([9], {"z": 3}, {**bodies.EMPTY_EMBED, **Run.embed})
+    assert load(found.message) == ([9], {"z": 3}, {**bodies.EMPTY_EMBED, **Run().embed})
 
 
 def test_a_retry_compresses_again_what_was_compressed() -> None:

@@ -322,7 +322,9 @@ class Components(Configuration):
             thread, self._publish_thread = self._publish_thread, None
             transport, self._transport = self._transport, None
             backend, self._backend = self._backend, None
-            self._result_waiter = None
+            waiter, self._result_waiter = self._result_waiter, None
+        if waiter is not None:
+            waiter.close()
         if thread is not None:
             # what it still has goes through a connection of its own
             with self._lock:

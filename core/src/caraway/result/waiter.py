@@ -10,7 +10,7 @@ from collections.abc import Callable
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
-from caraway.errors import OperationalError
+from caraway.errors import BackendError, OperationalError
 from caraway.message import StoredResult
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class ResultWaiter:
         self._waiting: dict[str, list[tuple[Future, Loop]]] = {}
         self._changed = Condition()
         self._thread: Thread | None = None
+        self._closed = False
 
     async def wait(self, task_id: str) -> StoredResult:
         """The final state of a task; cancel it to stop waiting.
@@ -52,6 +53,8 @@ class ResultWaiter:
         future: Future = loop.create_future()
         item = (future, loop)
         with self._changed:
+            if self._closed:
+                raise BackendError("the app is closed")
             self._waiting.setdefault(task_id, []).append(item)
             self._changed.notify()
             if self._thread is None:
@@ -62,6 +65,18 @@ class ResultWaiter:
         finally:
             if not future.done() or future.cancelled():
                 self._forget(task_id, item)
+
+    def close(self) -> None:
+        """End the thread; whoever still waits gets an error.  Idempotent."""
+        with self._changed:
+            self._closed = True
+            waiting = list(self._waiting)
+            self._changed.notify()
+            thread = self._thread
+        if waiting:
+            self._answer({}, waiting, BackendError("the app was closed"))
+        if thread is not None:
+            thread.join(1.0)
 
     def _forget(self, task_id: str, item: tuple[Future, Loop]) -> None:
         with self._changed:
@@ -74,12 +89,12 @@ class ResultWaiter:
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not self._waiting and not self._changed.wait(IDLE) and not self._waiting:
+                if not self._waiting and not self._closed:
+                    self._changed.wait(IDLE)
+                if self._closed or not self._waiting:
                     self._thread = None
                     return
                 ids = list(self._waiting)
-            if not ids:
-                continue
             try:
                 found = self._backend().wait(ids, SLICE)
             except Exception as exc:  # noqa: BLE001 - the thread must outlive any error
