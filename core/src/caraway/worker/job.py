@@ -56,11 +56,14 @@ class TaskPlan:
         "track_started",
         "ttl",
         "ttl_failure",
+        "verbose",
     )
 
     def __init__(
         self, app: Caraway, task: Task[Any, Any], board: LaneBoard | None, hostname: str
     ) -> None:
+        import logging
+
         from caraway.protocol.codec import body_loader
         from caraway.worker.follow_ups import FollowUps
 
@@ -91,6 +94,8 @@ class TaskPlan:
         self.ttl_failure: float = float(conf.result_failure_expires or self.ttl)
         self.rate: str | float | None = task.rate_limit or conf.task_default_rate_limit
         self.follow_ups = FollowUps(app)
+        # Looked at once: a record for each task costs more than a short task does.
+        self.verbose = logging.getLogger("caraway.task").isEnabledFor(logging.INFO)
 
     # -- completions -------------------------------------------------------------------
 
@@ -224,6 +229,8 @@ class TaskJob(Struct, eq=False):
         else:
             completion = self._end(request, outcome)
         self.seconds = monotonic() - now
+        if plan.verbose:
+            log_success(self)
         return completion
 
     async def arun(self) -> Completion:
@@ -240,6 +247,8 @@ class TaskJob(Struct, eq=False):
         request = Request(message.headers, args, kwargs, embed, delivery, plan.hostname)
         completion = self._end(request, await plan.runner.arun(request))
         self.seconds = monotonic() - now
+        if plan.verbose:
+            log_success(self)
         return completion
 
     def _undecodable(self, exc: Exception) -> Completion:
@@ -264,6 +273,22 @@ def read_limits(limits: Any, plan: TaskPlan) -> tuple[float, float]:
     except (TypeError, ValueError, OverflowError):
         return plan.hard, plan.soft
     return hard if hard > 0 else plan.hard, soft if soft > 0 else plan.soft
+
+
+def log_success(job: TaskJob) -> None:
+    """Log a success, with the time it took; other outcomes are logged by `log_outcome`."""
+    if job.state != SUCCESS:
+        return
+    import logging
+
+    task_id = job.delivery.message.headers.get("id")
+    logging.getLogger("caraway.task").info(
+        "Task %s[%s] succeeded in %.6fs",
+        job.plan.name,
+        task_id,
+        job.seconds,
+        extra={"task_id": task_id, "task_name": job.plan.name},
+    )
 
 
 def log_outcome(plan: TaskPlan, request: Request, outcome: Outcome) -> None:

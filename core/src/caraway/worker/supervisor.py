@@ -260,8 +260,14 @@ class Supervisor:
                     _exit_text(code), self._early_deaths, wait,
                 )  # fmt: skip
         if code != LOST and not lane.stopping:
-            self._log().warning(
-                "lane %d (pid %d) died: %s; it is replaced", lane.index, lane.pid, _exit_text(code)
+            # A lane that was killed for one of its tasks has been told of already.
+            level = 20 if lane.killed else 30
+            self._log().log(
+                level,
+                "lane %d (pid %d) died: %s; it is replaced",
+                lane.index,
+                lane.pid,
+                _exit_text(code),
             )
 
     # -- watching ----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from caraway.errors import CarawayError, ImproperlyConfigured
 from caraway.interfaces import Capability
 from caraway.message import Owner, Queue, new_owner_id
+from caraway.ratelimit import parse_rate
 from caraway.worker.board import Board
 from caraway.worker.lane import RECYCLE, LaneConfig
 
@@ -77,6 +78,7 @@ class Worker:
         """
         app = self.app
         tasks = tuple(app.tasks)
+        self._check_tasks()
         self._check_broker()
         app.close()
         template = self._template(tasks)
@@ -185,6 +187,15 @@ class Worker:
             self.on_ready()
 
     # -- preparing ---------------------------------------------------------------------
+
+    def _check_tasks(self) -> None:
+        """Meet a broken serializer, rate limit or backend setting here as well."""
+        from caraway.worker.job import TaskPlan
+
+        if self.app.backend_enabled:
+            self.app.backend  # noqa: B018 - built here for its errors
+        for task in self.app.tasks.values():
+            parse_rate(TaskPlan(self.app, task, None, self.hostname).rate)
 
     def _check_broker(self) -> None:
         """Meet a broken setting here, in the foreground, and not in every lane.
