@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import environment, report, venvs
+from bench.processes import end_on_term, finish
 from bench.servers import RedisServer
 from bench.suite import LEAST, PEERS, Job, jobs, peer_jobs
 
@@ -76,7 +77,7 @@ class Run:
         for name, value in job.options.items():
             command += [f"--{name}", str(value)]
         try:
-            output, errors = _finish(command, directory, env)
+            output, errors = finish(command, cwd=directory, env=env, timeout=300)
             answer = _last_json(output)
             if answer is None:
                 log = directory / "worker.log"
@@ -105,24 +106,6 @@ class Run:
     def close(self) -> None:
         if self.redis is not None:
             self.redis.stop()
-
-
-def _finish(command: list[str], cwd: Path, env: dict[str, str]) -> tuple[str, str]:
-    """Run it to its end, at most 300 s; its output and errors."""
-    with subprocess.Popen(
-        command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        try:
-            return process.communicate(timeout=300)
-        except BaseException as exc:
-            process.terminate()  # it stops its worker
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            if isinstance(exc, subprocess.TimeoutExpired):
-                return "", "took longer than 300 s"
-            raise
 
 
 def _last_json(text: str) -> dict[str, Any] | None:
@@ -173,6 +156,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = parse(arguments)
+    end_on_term()
     HOME.mkdir(exist_ok=True)
     (HOME / ".gitignore").write_text("*\n")
     if options.scale:

@@ -15,11 +15,12 @@ import sqlite3
 import sys
 import tempfile
 import time
-from caraway.protocol.ids import new_id
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
+
+from caraway.protocol.ids import new_id
 
 BATCH = 500
 """Messages a publish."""

@@ -10,14 +10,13 @@ import argparse
 import importlib
 import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import TYPE_CHECKING
 
-from bench.processes import Worker
+from bench.processes import Worker, end_on_term
 from bench.work import BURN, MARKS, NAP, read_marks
 
 if TYPE_CHECKING:
@@ -27,6 +26,12 @@ if TYPE_CHECKING:
 
 MARKED = 20
 """Marks spread over a drain."""
+EDGE = 20
+"""Tasks that leave a mark at each end of a row of equal ones."""
+
+
+def _edges(count: int) -> list[str]:
+    return ["first"] * EDGE + [""] * (count - 2 * EDGE) + ["last"] * EDGE
 
 
 class Driver:
@@ -111,21 +116,20 @@ class Driver:
         """Many waiting tasks at once; the share of the ideal that is reached."""
         count = self.options.count
         coroutine = self.options.pool == "asyncio"
-        edges = ["first"] * 50 + [""] * (count - 50)
-        self.side.publish_naps(edges, coroutine=coroutine)
+        self.side.publish_naps(_edges(count), coroutine=coroutine)
         ideal = count * NAP / (self.options.concurrency * self.options.processes)
         return self.timed(count, ideal)
 
     def burn(self) -> dict[str, float]:
         """Many computing tasks; the share of the ideal that is reached."""
         count = self.options.count
-        self.side.publish_burns(["first"] * 50 + [""] * (count - 50))
+        self.side.publish_burns(_edges(count))
         return self.timed(count, count * BURN / self.options.processes)
 
     def timed(self, count: int, ideal: float) -> dict[str, float]:
         worker = self.start()
         try:
-            self.await_marks(worker, 1)
+            self.await_marks(worker, 2 * EDGE)
             end = self.await_finished(worker, count)
         finally:
             worker.stop()
@@ -227,8 +231,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the idle watch")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds until giving up")
     options = parser.parse_args()
-    # a driver that is told to stop takes its worker with it
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_on_term()
     os.environ[MARKS] = str(options.directory / "marks")
     os.environ["BENCH_DIRECTORY"] = str(options.directory)
     os.chdir(options.directory)

@@ -21,6 +21,36 @@ def has_proc() -> bool:
     return (PROC / "self" / "stat").exists()
 
 
+def end_on_term() -> None:
+    """Let SIGTERM unwind this process, so that what it started is stopped too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def finish(
+    command: Sequence[str], *, cwd: Path, env: dict[str, str], timeout: float
+) -> tuple[str, str]:
+    """Run a driver to its end; its output and errors.  It is told to stop if it is late."""
+    with subprocess.Popen(
+        list(command),
+        cwd=cwd,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            return process.communicate(timeout=timeout)
+        except BaseException as exc:
+            process.terminate()  # it stops its worker
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            if isinstance(exc, subprocess.TimeoutExpired):
+                return "", f"took longer than {timeout:.0f} s"
+            raise
+
+
 class Worker:
     """A worker under measurement, with all its descendants."""
 
