@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _KEEP = """INSERT INTO result(task_id, final, expires, state, payload) VALUES(?,?,?,?,?)
     ON CONFLICT(task_id) DO UPDATE SET final=excluded.final, expires=excluded.expires,
         state=excluded.state, payload=excluded.payload
-    WHERE result.final = 0 OR result.expires <= ?6"""
+    WHERE result.final = 0 OR result.expires <= ?"""
 _WATCHED = "SELECT 1 FROM watcher LIMIT 1"
 _RING = """DELETE FROM watcher WHERE task_id IN (SELECT value FROM json_each(?)) RETURNING port"""
 _RING_ANY = "SELECT port FROM watcher WHERE task_id=''"
