@@ -110,6 +110,47 @@ def test_inline_executors_give_back_what_waits_behind_a_running_job(pool, start,
     assert [job for job, _ in reports.seen] == [first]
 
 
+def test_waiting_jobs_of_both_kinds_begin_as_slots_become_free(start, make_job, reports):
+    executor = start("threads", 3)
+
+    async def later():
+        await asyncio.sleep(0)
+        return "async"
+
+    jobs = [
+        make_job(later, is_async=True) if n % 2 else make_job(lambda: "sync") for n in range(400)
+    ]
+    for n in range(0, 400, 40):
+        executor.execute(jobs[n : n + 40], reports)
+    reports.wait(400)
+    assert [reports.result(job) for job in jobs] == ["sync", "async"] * 200
+    assert {job.slot for job in jobs} <= {0, 1, 2}
+
+
+def test_no_two_running_jobs_have_one_slot(start, make_job, reports):
+    executor = start("threads", 4)
+    taken: list[int] = []
+    doubled: list[int] = []
+
+    def body(own):
+        def run():
+            slot = own[0].slot
+            doubled.extend([slot] if slot in taken else [])
+            taken.append(slot)
+            taken.remove(slot)
+
+        return run
+
+    jobs = []
+    for _ in range(2000):
+        own: list[object] = []
+        own.append(make_job(body(own)))
+        jobs.append(own[0])
+    executor.execute(jobs, reports)
+    reports.wait(2000, 30)
+    assert doubled == []
+
+
 def test_threads_give_back_what_waits(start, make_job, reports):
     executor = start("threads", 2)
     gate, begun = threading.Event(), threading.Semaphore(0)
@@ -152,8 +193,9 @@ def test_threads_start_when_they_are_needed(pool, start, make_job, reports):
     assert threading.active_count() - before <= 2
 
 
-def test_sync_and_async_jobs_of_the_asyncio_pool_share_the_limit(start, make_job, reports):
-    executor = start("asyncio", 2)
+@pytest.mark.parametrize("pool", CONCURRENT)
+def test_sync_and_async_jobs_share_the_limit(pool, start, make_job, reports):
+    executor = start(pool, 2)
     gate, begun = threading.Event(), threading.Semaphore(0)
 
     def hold():

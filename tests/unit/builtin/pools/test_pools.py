@@ -21,7 +21,7 @@ from caraway.interfaces.context import Capability
     [
         (PreforkPool, 4, 8, True, {Capability.PROCESSES}),
         (SoloPool, 1, 8, True, set()),
-        (ThreadsPool, 1, 11, False, {Capability.CONCURRENT}),
+        (ThreadsPool, 1, 4, False, {Capability.CONCURRENT}),
         (AsyncioPool, 1, 4, False, {Capability.CONCURRENT}),
     ],
 )

@@ -19,55 +19,48 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from caraway.interfaces.pool import Job
+    from collections.abc import Callable, Generator, Sequence
 
-    Report = Callable[[Job, Any], None]
-    RunSync = Callable[[Job, Report, Callable[[], None]], None]
+    from caraway.interfaces.pool import Job
 
 
 class EventLoop:
-    """One event loop in one thread, started with the first batch.
+    """One event loop in one thread, started with the first jobs.
 
     Args:
-        limit: how many jobs run at a time.
-        first_slot: number of the first of their slots.
-        run_sync: runs a sync job elsewhere and then calls the function that it is given
-            as third argument; for pools whose sync and async jobs share one limit.
+        ended: called in that thread with each job that ended and its result.
         name: of the thread.
     """
 
-    def __init__(
-        self,
-        limit: int,
-        *,
-        first_slot: int = 0,
-        run_sync: RunSync | None = None,
-        name: str = "caraway-async",
-    ) -> None:
-        self._free = list(range(first_slot + limit - 1, first_slot - 1, -1))
-        self._limit = limit
-        self._run_sync = run_sync
+    def __init__(self, ended: Callable[[Job, Any], None], *, name: str = "caraway-async") -> None:
+        self.ended = ended
         self._name = name
-        self._waiting: deque[tuple[Job, Report]] = deque()
-        self._running: dict[int, _Stepper | None] = {}
+        self._handed_over: deque[Job] = deque()
+        self._running: dict[int, _Stepper] = {}
         self._idle = threading.Event()
         self._idle.set()
         self._stopping = False
+        self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def submit(self, jobs: Sequence[Job], report: Report) -> None:
-        """Start jobs as far as the limit allows; the others wait.  Called by one thread."""
-        self._waiting.extend([(job, report) for job in jobs])
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Start jobs that have their slots.  Any thread; one wake-up of the loop."""
+        self._handed_over.extend(jobs)
         if self._stopping:
             return
         loop = self._loop or self._start()
         self._idle.clear()
-        loop.call_soon_threadsafe(self._fill)
+        loop.call_soon_threadsafe(self._take)
 
     def withdraw(self) -> list[Job]:
         """Take back the jobs that have not begun.  Any thread."""
-        return _drain(self._waiting)
+        taken: list[Job] = []
+        try:
+            while True:
+                taken.append(self._handed_over.popleft())
+        except IndexError:
+            return taken
 
     def interrupt(self, job: Job, exc: type[BaseException]) -> bool:
         """Raise ``exc`` where the job awaits; False if it doesn't run.  Any thread."""
@@ -90,7 +83,7 @@ class EventLoop:
         # The loop decides when it is idle; this makes it look even if nothing ever ran.
         if thread.is_alive() and not loop.is_closed():
             with suppress(RuntimeError):  # closed this moment
-                loop.call_soon_threadsafe(self._fill)
+                loop.call_soon_threadsafe(self._take)
         if not self._idle.wait(timeout):
             return False
         if thread.is_alive():
@@ -102,12 +95,16 @@ class EventLoop:
     # -- on the loop's thread ----------------------------------------------------------
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        loop = _new_loop()
-        # Daemon: a coroutine that never ends must not keep a stopped lane alive.
-        thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
-        self._loop, self._thread = loop, thread
-        thread.start()
-        return loop
+        with self._starting:
+            if self._loop is None:
+                loop = _new_loop()
+                # Daemon: a coroutine that never ends must not keep a stopped lane alive.
+                self._thread = threading.Thread(
+                    target=self._serve, args=(loop,), name=self._name, daemon=True
+                )
+                self._loop = loop
+                self._thread.start()
+            return self._loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
@@ -122,51 +119,41 @@ class EventLoop:
                 asyncio.set_event_loop(None)
                 loop.close()
 
-    def _fill(self) -> None:
-        free, waiting = self._free, self._waiting
-        while free and not self._stopping:
+    def _take(self) -> None:
+        running = self._running
+        while not self._stopping:
             try:
-                job, report = waiting.popleft()
+                job = self._handed_over.popleft()
             except IndexError:
                 break
             if self._idle.is_set():
                 self._idle.clear()
-            job.slot = slot = free.pop()
-            if self._run_sync is not None and not job.is_async:
-                self._running[slot] = None
-                self._run_sync(job, report, lambda slot=slot: self._sync_ended(slot))  # type: ignore[misc]
-                continue
-            stepper = _Stepper(self, job, report, slot)
-            self._running[slot] = stepper
+            running[job.slot] = stepper = _Stepper(self, job)
             stepper.start()
-        if not self._running and (self._stopping or not waiting):
+        self._rest()
+
+    def finish(self, job: Job, result: Any) -> None:
+        """A job ended.  On the loop's thread."""
+        # Before it is told: then its slot may go to the next.
+        del self._running[job.slot]
+        try:
+            self.ended(job, result)
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        if not self._running and (self._stopping or not self._handed_over):
             self._idle.set()
-
-    def _sync_ended(self, slot: int) -> None:
-        # Called on the thread that ran the job.
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # closed by a stop that did not wait for this job
-                loop.call_soon_threadsafe(self.ended, slot)
-
-    def ended(self, slot: int) -> None:
-        """A job ended: its slot is free for the next.  On the loop's thread."""
-        self._running.pop(slot, None)
-        self._free.append(slot)
-        if self._waiting or not self._running:
-            self._fill()
 
 
 class _Stepper(Coroutine[Any, Any, None]):
     """A coroutine that steps a job's, and tells when that ended and with what."""
 
-    __slots__ = ("_coroutine", "_exc", "_report", "_slot", "_task", "_where", "job")
+    __slots__ = ("_coroutine", "_exc", "_task", "_where", "job")
 
-    def __init__(self, where: EventLoop, job: Job, report: Report, slot: int) -> None:
+    def __init__(self, where: EventLoop, job: Job) -> None:
         self.job = job
         self._where = where
-        self._report = report
-        self._slot = slot
         self._exc: type[BaseException] | None = None
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -187,9 +174,9 @@ class _Stepper(Coroutine[Any, Any, None]):
                 coroutine = self._coroutine = self.job.arun()
             return coroutine.send(value)
         except StopIteration as stop:
-            self._end(stop.value)
+            self._where.finish(self.job, stop.value)
         except BaseException as exc:  # noqa: BLE001 - a job must not end its executor
-            self._end(exc)
+            self._where.finish(self.job, exc)
         raise StopIteration
 
     def throw(self, typ: Any, value: Any = None, tb: Any = None) -> Any:  # noqa: ARG002 - its shape
@@ -207,9 +194,9 @@ class _Stepper(Coroutine[Any, Any, None]):
                 coroutine = self._coroutine = self.job.arun()
             return coroutine.throw(exc)
         except StopIteration as stop:
-            self._end(stop.value)
+            self._where.finish(self.job, stop.value)
         except BaseException as error:  # noqa: BLE001 - as above
-            self._end(error)
+            self._where.finish(self.job, error)
         raise StopIteration
 
     def close(self) -> None:
@@ -218,12 +205,6 @@ class _Stepper(Coroutine[Any, Any, None]):
 
     def __await__(self) -> Generator[Any, Any, None]:
         raise NotImplementedError("runs as a task only")
-
-    def _end(self, result: Any) -> None:
-        try:
-            self._report(self.job, result)
-        finally:
-            self._where.ended(self._slot)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -288,15 +269,6 @@ def cancelled_as(exc: type[BaseException]) -> type[BaseException]:
 
 
 _cancelled_as: dict[type[BaseException], type[BaseException]] = {}
-
-
-def _drain(waiting: deque[tuple[Job, Report]]) -> list[Job]:
-    taken: list[Job] = []
-    try:
-        while True:
-            taken.append(waiting.popleft()[0])
-    except IndexError:
-        return taken
 
 
 def _cancel_strays(loop: asyncio.AbstractEventLoop) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from caraway.builtin.pools.dispatch import Dispatcher
 from caraway.builtin.pools.interrupts import NOTHING, Interruptible
 from caraway.interfaces.pool import Executor, Job
 
@@ -27,12 +28,10 @@ class InlineExecutor(Executor):
     """
 
     inline: ClassVar[bool] = True
-    sync_slots = 1
-    """How many of the slots run sync jobs."""
 
     def __init__(self, async_concurrency: int) -> None:
         self.slots = 1 + async_concurrency
-        self._async_concurrency = async_concurrency
+        self._dispatcher = Dispatcher(range(1, self.slots), self._begin)
         self._waiting: deque[Job] = deque()
         self._kept: list[Job] = []
         self._thread = Interruptible()
@@ -46,7 +45,7 @@ class InlineExecutor(Executor):
     def execute(self, jobs: Sequence[Job], report: Callable[[Job, Any], None]) -> None:
         later = [job for job in jobs if job.is_async]
         if later:
-            self._event_loop().submit(later, report)
+            self._dispatcher.submit(later, report)
             if len(later) == len(jobs):
                 return
             jobs = [job for job in jobs if not job.is_async]
@@ -84,9 +83,8 @@ class InlineExecutor(Executor):
     def withdraw(self) -> Sequence[Job]:
         taken, self._kept = self._kept, []
         taken = taken + _drain(self._waiting)
-        if self._events is not None:
-            taken += self._events.withdraw()
-        return taken
+        begun = [] if self._events is None else self._events.withdraw()
+        return taken + self._dispatcher.withdraw(begun)
 
     def interrupt(self, job: Job, exc: type[BaseException]) -> bool:
         if job.is_async:
@@ -98,6 +96,7 @@ class InlineExecutor(Executor):
 
         deadline = monotonic() + timeout
         self._stopping = True
+        self._dispatcher.stop()
         # What has not begun stays for `withdraw`; the loop in `execute` sees no more of it.
         self._kept += _drain(self._waiting)
         ended = self._busy.acquire(timeout=max(timeout, 0.0))
@@ -109,13 +108,13 @@ class InlineExecutor(Executor):
             self._thread.unbind()
         return ended
 
-    def _event_loop(self) -> EventLoop:
+    def _begin(self, jobs: list[Job]) -> None:
         if self._events is None:
             # asyncio takes 40 ms to import: only for workers that have async tasks.
             from caraway.builtin.pools.event_loop import EventLoop
 
-            self._events = EventLoop(self._async_concurrency, first_slot=1)
-        return self._events
+            self._events = EventLoop(self._dispatcher.ended)
+        self._events.submit(jobs)
 
 
 def _drain(waiting: deque[Job]) -> list[Job]:

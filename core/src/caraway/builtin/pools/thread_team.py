@@ -14,43 +14,44 @@ if TYPE_CHECKING:
 
     from caraway.interfaces.pool import Job
 
-    Report = Callable[[Job, Any], None]
-
 
 class ThreadTeam:
     """Threads that take jobs from one queue.
 
     Args:
         size: most threads.
-        first_slot: slot of the first thread; None keeps the slot that a job comes with.
+        ended: called, in the thread that ran it, with each job that ended and its result.
         name: prefix of the threads' names.
     """
 
     def __init__(
-        self, size: int, *, first_slot: int | None = 0, name: str = "caraway-thread"
+        self, size: int, ended: Callable[[Job, Any], None], *, name: str = "caraway-thread"
     ) -> None:
         self._size = size
-        self._first_slot = first_slot
+        self._ended = ended
         self._name = name
         # C code, no lock of ours: one put and one get a job.
-        self._queue: SimpleQueue[tuple[Job, Report] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._members: list[Interruptible] = []
         self._submitted = 0
         self._withdrawn = 0
+        self._growing = threading.Lock()
         self._stopping = False
 
-    def submit(self, jobs: Sequence[Job], report: Report) -> None:
-        """Hand jobs over.  Called by one thread."""
-        self._submitted += len(jobs)
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Hand over jobs that have their slots.  Any thread."""
         put = self._queue.put
         for job in jobs:
-            put((job, report))
-        if len(self._threads) < self._size and not self._stopping:
-            # Counts of others may lag behind: then a thread too many is started, never one
-            # too few.
+            put(job)
+        if len(self._threads) >= self._size:
+            return
+        with self._growing:
+            self._submitted += len(jobs)
+            # What ended may not be counted yet: then a thread too many is started, never
+            # one too few.
             wanted = self._submitted - self._withdrawn - sum(m.done for m in self._members)
-            while len(self._threads) < min(wanted, self._size):
+            while len(self._threads) < min(wanted, self._size) and not self._stopping:
                 self._add_thread()
 
     def withdraw(self) -> list[Job]:
@@ -66,10 +67,11 @@ class ThreadTeam:
             if entry is None:
                 ends += 1
             else:
-                taken.append(entry[0])
+                taken.append(entry)
         for _ in range(ends):
             self._queue.put(None)
-        self._withdrawn += len(taken)
+        with self._growing:
+            self._withdrawn += len(taken)
         return taken
 
     def interrupt(self, job: Job, exc: type[BaseException]) -> bool:
@@ -79,8 +81,9 @@ class ThreadTeam:
     def stop(self, timeout: float) -> bool:
         """Begin nothing more, wait for what runs; True if all has ended.  Idempotent."""
         deadline = monotonic() + timeout
-        if not self._stopping:
-            self._stopping = True
+        with self._growing:
+            first, self._stopping = not self._stopping, True
+        if first:
             for _ in self._threads:
                 self._queue.put(None)
         ended = True
@@ -92,32 +95,27 @@ class ThreadTeam:
         return ended
 
     def _add_thread(self) -> None:
-        number = len(self._threads)
         member = Interruptible()
         # Daemon: a task that never ends must not keep a stopped lane alive.
         thread = threading.Thread(
-            target=self._work, args=(number, member), name=f"{self._name}-{number}", daemon=True
-        )
+            target=self._work, args=(member,), name=f"{self._name}-{len(self._threads)}",
+            daemon=True,
+        )  # fmt: skip
         self._members.append(member)
         self._threads.append(thread)
         thread.start()
 
-    def _work(self, number: int, member: Interruptible) -> None:
+    def _work(self, member: Interruptible) -> None:
         member.bind()
-        get, run = self._queue.get, member.run
-        slot = None if self._first_slot is None else self._first_slot + number
+        get, run, ended = self._queue.get, member.run, self._ended
         while True:
-            entry = get()
-            if entry is None:
+            job = get()
+            if job is None:
                 return
             if self._stopping:
-                # Not begun: back to the queue, for `withdraw`.
-                self._queue.put(entry)
+                self._queue.put(job)  # not begun: `withdraw` finds it there
                 return
-            job, report = entry
-            if slot is not None:
-                job.slot = slot
             result = run(job)
-            report(job, result)
+            ended(job, result)
             # While waiting for the next job, keep nothing of this one alive.
-            del entry, job, report, result
+            del job, result
