@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from caraway.builtin.memory import MemoryTransport
-from caraway.errors import TransportUnavailable
+from caraway.errors import TransportError, TransportUnavailable
 from caraway.interfaces import Capability, Context
 from caraway.message import Message, Owner, Publication, Queue, Settlement, new_owner_id
 from caraway.plugins.failover import FailoverTransport
+from caraway.plugins.failover_consumer import pack_tag, unpack_tag
 from caraway.plugins.registry import Registry
 from caraway.url import Url
 
@@ -33,7 +34,7 @@ class Flaky(MemoryTransport):
 
     def consume(self, queues: Sequence[Queue], owner: Owner) -> Any:
         self._check()
-        return super().consume(queues, owner)
+        return FlakyConsumer(self, super().consume(queues, owner))
 
     def ping(self) -> None:
         self._check()
@@ -53,6 +54,20 @@ class Flaky(MemoryTransport):
     def dead(self, queue: str = "", *, limit: int = 100, after: str = "") -> Any:
         self._check()
         return super().dead(queue, limit=limit, after=after)
+
+
+class FlakyConsumer:
+    """Its consumer, cut off with it."""
+
+    def __init__(self, transport: Flaky, consumer: Any) -> None:
+        self.transport, self.consumer, self.owner = transport, consumer, consumer.owner
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any) -> Any:
+            self.transport._check()
+            return getattr(self.consumer, name)(*args)
+
+        return call
 
 
 class Brokers:
@@ -105,13 +120,90 @@ def test_the_first_that_can_be_reached_serves(brokers: Brokers) -> None:
     assert brokers.depths() == (2, 3)
 
 
+def bodies(consumer: Any) -> list[bytes]:
+    """What one fetch brings, acknowledged."""
+    taken = consumer.fetch(10, 0)
+    assert not consumer.settle([Settlement(delivery.tag) for delivery in taken])
+    return [delivery.message.body for delivery in taken]
+
+
 def test_consumers_go_where_publishers_go(brokers: Brokers) -> None:
     brokers.one.up = False
     brokers.publish(b"1")
+    assert bodies(brokers.consume()) == [b"1"]
+
+
+def test_a_consumer_goes_to_the_next_broker_when_its_own_is_gone(brokers: Brokers) -> None:
     consumer = brokers.consume()
-    (delivery,) = consumer.fetch(10, 0)
-    assert delivery.message.body == b"1"
-    assert not consumer.settle([Settlement(delivery.tag)])
+    brokers.publish(b"1", b"2")
+    (held, _) = consumer.fetch(10, 0)
+    brokers.one.up = False
+    brokers.publish(b"3")
+    assert bodies(consumer) == [b"3"]
+    assert not consumer.settle([Settlement(held.tag)]), "it is settled when its broker is back"
+    brokers.two.up = False
+    with pytest.raises(TransportUnavailable):
+        consumer.fetch(10, 0)
+    brokers.one.up = brokers.two.up = True
+    brokers.now += 6
+    assert bodies(consumer) == []
+    consumer.close()
+    assert bodies(brokers.consume()) == [b"2"]
+
+
+def test_what_was_left_behind_runs_when_its_broker_is_back(brokers: Brokers) -> None:
+    consumer = brokers.consume()
+    brokers.publish(b"left")
+    brokers.one.up = False
+    brokers.publish(b"1")
+    assert bodies(consumer) == [b"1"]
+    brokers.one.up = True
+    brokers.publish(b"2")
+    assert bodies(consumer) == [b"2"]
+    brokers.now += 6
+    assert bodies(consumer) == [b"left"]
+    brokers.now += 6
+    assert bodies(consumer) == []
+
+
+def test_an_owner_that_was_lost_meanwhile_gets_a_new_id(brokers: Brokers) -> None:
+    consumer = brokers.consume()
+    brokers.publish(b"1")
+    (held,) = consumer.fetch(10, 0)
+    brokers.one.up = False
+    brokers.publish(b"2")
+    assert bodies(consumer) == [b"2"]
+    MemoryTransport.reclaim(brokers.one, consumer.owner.id)
+    brokers.one.up = True
+    brokers.now += 6
+    assert bodies(consumer) == [b"1"]
+    assert list(consumer.settle([Settlement(held.tag)])) == [held.tag], "fenced off"
+
+
+def test_a_dead_owner_s_deliveries_are_adopted_where_they_are(brokers: Brokers) -> None:
+    dead, heir = brokers.consume(), brokers.consume()
+    brokers.publish(b"1")
+    (held,) = dead.fetch(10, 0)
+    (adopted,) = brokers.both.adopt(dead.owner.id, [held.tag, "9:9", "x"], heir.owner.id)
+    assert adopted == held
+    assert list(dead.settle([Settlement(held.tag)])) == [held.tag]
+    assert not heir.settle([Settlement(held.tag)])
+
+
+def test_a_waiting_consumer_is_woken_and_closed_once(brokers: Brokers) -> None:
+    consumer = brokers.consume()
+    consumer.wake()
+    assert list(consumer.fetch(1, 30.0)) == []
+    consumer.close()
+    consumer.close()
+    with pytest.raises(TransportError):
+        consumer.fetch(1, 0)
+    assert list(consumer.settle([Settlement("nonsense")])) == ["nonsense"]
+
+
+@pytest.mark.parametrize("tag", [7, -7, "7", "a:b", "", "'x"])
+def test_a_tag_comes_back_as_it_was(tag: int | str) -> None:
+    assert unpack_tag(pack_tag(3, tag)) == (3, tag)
 
 
 def test_none_in_reach_names_them_all(brokers: Brokers) -> None:

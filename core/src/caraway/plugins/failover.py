@@ -1,9 +1,12 @@
 """Failover between several brokers: a transport that wraps others.
 
-The first broker that can be reached serves publishing and consuming, until it can't be
-reached any more; then the next one does, and so on, round and round.  A message lives in
-one broker only: what is in one that went away is delivered when that one is used again.
-As in Celery, every client and worker chooses for itself, so give them all the same list.
+Messages are published to the first broker that can be reached, until it can't be reached any
+more; then to the next one, and so on, round and round.  A message lives in one broker only:
+what is in one that went away is delivered when that one is back.  Workers consume from all
+of them (`failover_consumer`), so it does no harm that every client chooses for itself; give
+them all the same list.
+
+Broadcasts (remote control, events) go by the current broker alone.
 """
 
 from __future__ import annotations
@@ -61,6 +64,7 @@ class FailoverTransport(Transport):
         self._built: dict[int, Transport] = {}
         self._down: dict[int, float] = {}
         self._current = 0
+        self._closed = False
         self._retry = retry
         self._monotonic = monotonic
 
@@ -70,7 +74,9 @@ class FailoverTransport(Transport):
         self._first(lambda transport: transport.publish(publications, timeout=timeout))
 
     def consume(self, queues: Sequence[Queue], owner: Owner) -> Consumer:
-        return self._first(lambda transport: transport.consume(queues, owner))
+        from caraway.plugins.failover_consumer import FailoverConsumer
+
+        return FailoverConsumer(self, queues, owner, sweep=self._retry, monotonic=self._monotonic)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         self._first(lambda transport: transport.declare(queues))
@@ -110,8 +116,18 @@ class FailoverTransport(Transport):
         return sum(n for _, n in self._each(lambda transport: transport.reclaim(owner)))
 
     def adopt(self, owner: OwnerId, tags: Sequence[Tag], heir: OwnerId) -> Sequence[Delivery]:
-        # The heir consumes where this transport does; elsewhere nobody would settle.
-        return self._first(lambda transport: transport.adopt(owner, tags, heir))
+        from caraway.plugins.failover_consumer import pack, unpack_tag
+
+        groups: dict[int, list[Tag]] = {}
+        for tag in tags:
+            index, own = unpack_tag(tag)
+            groups.setdefault(index, []).append(own)
+        adopted: list[Delivery] = []
+        for index, own_tags in groups.items():
+            transport = self.at(index) if 0 <= index < len(self) else None
+            if transport is not None:
+                adopted += pack(index, transport.adopt(owner, own_tags, heir))
+        return adopted
 
     def revoke(self, task_ids: Sequence[str], *, ttl: float = 86400.0) -> None:
         self._every(lambda transport: transport.revoke(task_ids, ttl=ttl))
@@ -123,13 +139,20 @@ class FailoverTransport(Transport):
         return [x for _, found in self._each(lambda t: t.find(task_id)) for x in found]
 
     def owners(self) -> Sequence[OwnerStats]:
-        return [x for _, found in self._each(lambda t: t.owners()) for x in found]
+        merged: dict[str, OwnerStats] = {}
+        for _, found in self._each(lambda transport: transport.owners()):
+            for one in found:
+                seen = merged.get(one.owner.id, one)
+                held = one.held if seen is one else seen.held + one.held
+                merged[one.owner.id] = replace(seen, held=held)
+        return list(merged.values())
 
     def peek(self, queue: str, *, limit: int = 20) -> Sequence[Located]:
         found = self._each(lambda transport: transport.peek(queue, limit=limit))
         return [x for _, several in found for x in several][:limit]
 
     def close(self) -> None:
+        self._closed = True
         built, self._built = self._built, {}
         for transport in built.values():
             transport.close()
@@ -140,7 +163,7 @@ class FailoverTransport(Transport):
         start, _, last = after.partition("/")
         out: list[DeadLetter] = []
         for index in range(int(start or 0), len(self._makers)):
-            transport = self._at(index)
+            transport = self.at(index)
             if transport is None or len(out) >= limit:
                 continue
             since = last if after and index == int(start) else ""
@@ -161,9 +184,30 @@ class FailoverTransport(Transport):
     def dead_drop(self, ids: Sequence[str]) -> int:
         return sum(transport.dead_drop(own) for _, transport, own in self._by_broker(ids))
 
+    # -- for the consumer --------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    @property
+    def current(self) -> int:
+        """Number of the broker that serves."""
+        return self._current
+
+    def order(self, first: int | None = None) -> list[int]:
+        """All numbers, beginning with ``first`` or the current one."""
+        start = self._current if first is None else first
+        return [(start + step) % len(self) for step in range(len(self))]
+
+    def lost(self, index: int) -> None:
+        """A broker turned out to be out of reach."""
+        self._down[index] = self._monotonic()
+
     # -- inside ------------------------------------------------------------------------
 
     def _get(self, index: int) -> Transport:
+        if self._closed:
+            raise TransportError("this transport was closed")
         transport = self._built.get(index)
         if transport is None:
             transport = self._built.setdefault(index, self._makers[index][1]())
@@ -172,9 +216,7 @@ class FailoverTransport(Transport):
     def _first(self, call: Callable[[Transport], T]) -> T:
         """The call on the current broker; on the next one where that can't be reached."""
         errors: list[str] = []
-        start = self._current
-        for step in range(len(self._makers)):
-            index = (start + step) % len(self._makers)
+        for index in self.order():
             try:
                 result = call(self._get(index))
             except TransportUnavailable as exc:
@@ -186,7 +228,7 @@ class FailoverTransport(Transport):
             return result
         raise TransportUnavailable("none of the brokers can be reached: " + "; ".join(errors))
 
-    def _at(self, index: int) -> Transport | None:
+    def at(self, index: int) -> Transport | None:
         """A broker for a call that goes to all; None for one that was down just now."""
         since = self._down.get(index)
         if since is not None and self._monotonic() - since < self._retry:
@@ -209,7 +251,7 @@ class FailoverTransport(Transport):
         """
         out: list[tuple[int, T]] = []
         for index in range(len(self._makers)):
-            transport = self._at(index)
+            transport = self.at(index)
             if transport is None:
                 continue
             try:
@@ -241,7 +283,7 @@ class FailoverTransport(Transport):
                 groups.setdefault(int(number), []).append(own)
         out = []
         for index, own_ids in groups.items():
-            transport = self._at(index)
+            transport = self.at(index)
             if transport is None:
                 raise TransportError(f"{self._makers[index][0]} can't be reached now")
             out.append((index, transport, own_ids))
@@ -257,5 +299,5 @@ def _add(a: QueueStats, b: QueueStats) -> QueueStats:
         delayed=a.delayed + b.delayed,
         held=a.held + b.held,
         oldest=max(ages, default=None),
-        consumers=sum(counts) if counts else None,
+        consumers=max(counts, default=None),  # a worker is registered with every broker
     )
