@@ -6,12 +6,14 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from msgspec import MsgspecError
+
 from caraway.builtin.sqlite import queues as q
 from caraway.builtin.sqlite.doorbell import Doorbell, ring
 from caraway.builtin.sqlite.results import keep, sweep_results
 from caraway.errors import OwnerLost, TransportError
 from caraway.interfaces.transport import Consumer
-from caraway.message import Completion, Delivery, Settlement, Tag
+from caraway.message import Completion, Delivery, Message, Settlement, Tag
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,6 +42,7 @@ _DEREGISTER = "DELETE FROM waiter WHERE owner=?"
 _REVOKED = """SELECT task_id FROM revoked
     WHERE until > ? AND task_id IN (SELECT value FROM json_each(?))"""
 _MINE = "SELECT id, queue, rank, attempts FROM held WHERE owner=? AND id BETWEEN ? AND ?"
+_COUNT_MINE = "SELECT count(*) FROM held WHERE owner=? AND id BETWEEN ? AND ?"
 _DROP_HELD = "DELETE FROM held WHERE owner=? AND id BETWEEN ? AND ?"
 _DROP_MESSAGES = "DELETE FROM message WHERE id BETWEEN ? AND ?"
 _BURY = """INSERT INTO dead(queue, kind, at, reason, attempts, rank, expires, head, body)
@@ -193,10 +196,17 @@ class SqliteConsumer(Consumer):
         revocations: bool,
     ) -> list[Delivery]:
         deliveries = []
-        read = q.read_message
+        decode = q.decode_head
         for queue, rows in batches:
             for key, rank, attempts, expires, due, head, body in rows:
-                message, defect = read(head, body)
+                defect = ""
+                try:
+                    headers, properties, content_type, encoding = decode(head)
+                    message = Message(body, headers, content_type, encoding, properties)
+                except (MsgspecError, TypeError, UnicodeDecodeError, RecursionError):
+                    message, defect = q.read_message(head, body)
+                if type(body) is not bytes:
+                    message, defect = q.read_message(head, body)
                 deliveries.append(
                     Delivery(
                         message,
@@ -265,7 +275,18 @@ class SqliteConsumer(Consumer):
         tags = [s.tag for s in settlements if type(s.tag) is int]
         if not tags:
             return [s.tag for s in settlements], []
-        rows = connection.execute(_MINE, (self.key, min(tags), max(tags))).fetchall()
+        first, last = min(tags), max(tags)
+        span = (self.key, first, last)
+        if (
+            last - first == len(settlements) - 1
+            and len({s.tag for s in settlements if s.action == "ack"}) == len(settlements)
+            and connection.execute(_COUNT_MINE, span).fetchone()[0] == len(settlements)
+        ):
+            # What nearly every commit is: neighbours, all ours, all done.
+            connection.execute(_DROP_HELD, span)
+            connection.execute(_DROP_MESSAGES, (first, last))
+            return [], []
+        rows = connection.execute(_MINE, span).fetchall()
         mine = {row[0]: row for row in rows}
         fenced: list[Tag] = []
         gone: set[int] = set()
@@ -292,7 +313,9 @@ class SqliteConsumer(Consumer):
             gone.add(key)
             if settlement.action == "reject":
                 self._bury(connection, settlement, row)
-        self._drop(connection, rows, gone, kept)
+        held_runs, message_runs = q.runs([row[0] for row in rows], gone, gone | kept)
+        connection.executemany(_DROP_HELD, [(self.key, a, b) for a, b in held_runs])
+        connection.executemany(_DROP_MESSAGES, message_runs)
         if arrived or earliest:
             return fenced, q.pick_waiters(connection, arrived, earliest)
         return fenced, []
@@ -313,47 +336,6 @@ class SqliteConsumer(Consumer):
                 key,
             ),
         )
-
-    def _drop(
-        self,
-        connection: sqlite3.Connection,
-        rows: Sequence[tuple[int, ...]],
-        gone: set[int],
-        kept: set[int],
-    ) -> None:
-        """Delete settled rows by runs: what one fetch took mostly goes in one or two."""
-        runs: list[tuple[int, int]] = []  # neighbours among what we hold
-        blocks: list[tuple[int, int]] = []  # neighbours among all messages
-        start = end = 0
-        open_run = False
-        for row in rows:
-            key = row[0]
-            if key in gone or key in kept:
-                if open_run:
-                    end = key
-                else:
-                    start = end = key
-                    open_run = True
-            elif open_run:
-                runs.append((start, end))
-                open_run = False
-        if open_run:
-            runs.append((start, end))
-        first = last = -2
-        for row in rows:
-            key = row[0]
-            if key not in gone:
-                continue
-            if key == last + 1:
-                last = key
-                continue
-            if last >= 0:
-                blocks.append((first, last))
-            first = last = key
-        if last >= 0:
-            blocks.append((first, last))
-        connection.executemany(_DROP_HELD, [(self.key, a, b) for a, b in runs])
-        connection.executemany(_DROP_MESSAGES, blocks)
 
     # -- end ---------------------------------------------------------------------------
 

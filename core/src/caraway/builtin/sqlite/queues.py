@@ -26,7 +26,7 @@ _RIPEN_AT_ONCE = 1000
 _EMPTY_AT_ONCE = 20_000
 
 encode_json = msgspec.json.Encoder().encode
-_decode_head = msgspec.json.Decoder(tuple[dict[str, Any], dict[str, Any], str, str]).decode
+decode_head = msgspec.json.Decoder(tuple[dict[str, Any], dict[str, Any], str, str]).decode
 
 _INSERT_MESSAGE = "INSERT INTO message(id, expires, due, head, body) VALUES(?,?,?,?,?)"
 _INSERT_READY = "INSERT INTO ready(queue, rank, id, attempts) VALUES(?,?,?,0)"
@@ -145,8 +145,9 @@ def insert(
             for key, (_, _, due, expires, head, body) in enumerate(rows, first)
         ],
     )
-    name, rank, due = rows[0][:3]
-    if due <= now and all(row[0] == name and row[1] == rank and row[2] <= now for row in rows):
+    places = {row[:3] for row in rows}
+    if len(places) == 1 and rows[0][2] <= now:
+        name, rank, _ = rows[0][:3]
         queue = ids[name]
         if len(rows) == 1:
             connection.execute(_INSERT_READY, (queue, rank, first))
@@ -265,6 +266,44 @@ def sweep(connection: sqlite3.Connection, monotonic: float, spare: int = -1) -> 
     return ports
 
 
+def runs(
+    held: Sequence[int], gone: set[int], settled: set[int]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Ranges to delete: what one fetch took mostly goes in one or two.
+
+    Args:
+        held: ids that the owner holds, ascending.
+        gone: those whose messages are to be deleted.
+        settled: those that are held no more.
+
+    Returns:
+        Ranges of settled ids with no other *held* one between, and ranges of gone ids
+        with no other *message* between, which could be anybody's.
+    """
+    held_runs: list[tuple[int, int]] = []
+    message_runs: list[tuple[int, int]] = []
+    first = last = -2
+    begin = end = -1
+    for key in held:
+        if key in settled:
+            begin = key if begin < 0 else begin
+            end = key
+        elif begin >= 0:
+            held_runs.append((begin, end))
+            begin = -1
+        if key in gone:
+            if key != last + 1:
+                if last >= 0:
+                    message_runs.append((first, last))
+                first = key
+            last = key
+    if begin >= 0:
+        held_runs.append((begin, end))
+    if last >= 0:
+        message_runs.append((first, last))
+    return held_runs, message_runs
+
+
 def empty(store: Store, queue: str, places: Sequence[str]) -> int:
     """Drop a queue's messages of before now in these tables of places; return how many.
 
@@ -303,7 +342,7 @@ def read_message(head: bytes | None, body: object) -> tuple[Message, str]:
     """A message from its row, and what is wrong with it (nothing: empty)."""
     if type(body) is bytes:
         try:
-            headers, properties, content_type, content_encoding = _decode_head(head or b"")
+            headers, properties, content_type, content_encoding = decode_head(head or b"")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             return Message(body), f"its headers can't be read: {exc}"
         return Message(body, headers, content_type, content_encoding, properties), ""
