@@ -233,6 +233,7 @@ class Suite:
 
     def at_once(self, function: Callable[[int], T], count: int) -> list[T]:
         """Run ``function(0)`` to ``function(count - 1)`` in threads that begin together."""
+        self.subject  # noqa: B018 - made here, since threads that come together would make several
         barrier = threading.Barrier(count)
 
         def run(index: int) -> T:
