@@ -43,6 +43,7 @@ class EventLoop:
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ident = 0
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Start jobs that have their slots.  Any thread; one wake-up of the loop."""
@@ -51,7 +52,10 @@ class EventLoop:
             return
         loop = self._loop or self._start()
         self._idle.clear()
-        loop.call_soon_threadsafe(self._take)
+        if threading.get_ident() == self._ident:
+            self._take()  # a job that ended here made room: no need to wake ourselves
+        else:
+            loop.call_soon_threadsafe(self._take)
 
     def withdraw(self) -> list[Job]:
         """Take back the jobs that have not begun.  Any thread."""
@@ -107,6 +111,7 @@ class EventLoop:
             return self._loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ident = threading.get_ident()
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
