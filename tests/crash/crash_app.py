@@ -125,7 +125,7 @@ def _kill_at(point: str) -> None:
 
     def atomic(self: Any) -> None:
         open_lane(self)
-        commit_all = self.consumer.commit
+        commit_all = self.committer.apply
 
         def apply_all(completions: Any) -> Any:
             seen["commits"] += 1
@@ -138,11 +138,11 @@ def _kill_at(point: str) -> None:
             return lost
 
         if self.committer.atomic:
-            self._apply = apply_all
+            self.committer.apply = apply_all
 
     open_lane = lane.Lane.open
     lane.Lane.open = atomic  # type: ignore[method-assign]
-    commit.Committer.apply = apply  # type: ignore[method-assign]
+    commit.Committer.apply_in_steps = apply  # type: ignore[method-assign]
 
 
 if os.environ.get("CRASH_KILL_AT"):

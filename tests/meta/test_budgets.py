@@ -43,7 +43,8 @@ def add(app: Caraway) -> Any:
 def lane(app: Caraway, add: Any) -> Iterator[Any]:
     """A worker's lane in this thread, warmed up."""
     from caraway.worker.board import Board
-    from caraway.worker.lane import Lane, LaneConfig
+    from caraway.worker.lane import Lane
+    from caraway.worker.lane_config import LaneConfig
 
     executor = app.registry.pool("solo", 1, app.conf).executor()
     owner = Owner(id=new_owner_id(), worker="rooms")

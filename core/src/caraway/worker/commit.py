@@ -7,13 +7,26 @@ either unacknowledged and runs again, or completely done.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from caraway.errors import CarawayError, StoreFull, StoreReadOnly, TransportUnavailable
+from caraway.interfaces import Capability
 from caraway.message import Completion, Tag
 
 if TYPE_CHECKING:
     from caraway.interfaces import Backend, Consumer, Transport
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0
+"""Seconds between two tries of a commit that the store can't take."""
+
+
+def _give_up(seconds: float) -> bool:  # noqa: ARG001 - the shape of a wait
+    return False
+
+
+def _keep(completion: Completion, exc: CarawayError) -> Completion:  # noqa: ARG001 - as above
+    return completion
 
 
 class Committer:
@@ -23,33 +36,39 @@ class Committer:
         transport: publishes follow-ups.
         backend: stores results; None if results are disabled.
         consumer: settles.
+        wait: called with seconds between two tries of `persist`; False gives up.
+        substitute: makes, of a completion that can't be stored, one that can.
+
+    Attributes:
+        apply: applies a batch and returns the tags that were no longer ours.  It may be
+            called again with the same batch after an error: results, settlements and
+            (with an atomic commit) publications repeat without effect.
     """
 
-    def __init__(self, transport: Transport, backend: Backend | None, consumer: Consumer) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        backend: Backend | None,
+        consumer: Consumer,
+        wait: Callable[[float], bool] = _give_up,
+        substitute: Callable[[Completion, CarawayError], Completion] = _keep,
+    ) -> None:
         self._transport = transport
         self._backend = backend
         self._consumer = consumer
-        self.atomic = backend is None or transport.shares_store(backend)
+        self._wait = wait
+        self._substitute = substitute
         if backend is None:
-            from caraway.interfaces import Capability
-
             self.atomic = Capability.ATOMIC_COMMIT in transport.capabilities
+        else:
+            self.atomic = transport.shares_store(backend)
+        self.apply: Callable[[Sequence[Completion]], Sequence[Tag]] = (
+            consumer.commit if self.atomic else self.apply_in_steps
+        )
 
-    def apply(self, completions: Sequence[Completion]) -> Sequence[Tag]:
-        """Apply a batch; return the tags that were no longer ours.
-
-        May be called again with the same batch after an error: results, settlements
-        and (with an atomic commit) publications repeat without effect.
-        """
-        if self.atomic:
-            return self._consumer.commit(completions)
-        if self._backend is not None:
-            results = [c.result for c in completions if c.result is not None]
-            if results:
-                self._backend.store(results)
-        follow_ups = [p for c in completions for p in c.publications]
-        if follow_ups:
-            self._transport.publish(follow_ups)
+    def apply_in_steps(self, completions: Sequence[Completion]) -> Sequence[Tag]:
+        """Store, publish, settle: see the module's text."""
+        self.apply_settled(completions)
         return self._consumer.settle([c.settlement for c in completions])
 
     def apply_settled(self, completions: Sequence[Completion]) -> None:
@@ -61,3 +80,76 @@ class Committer:
         follow_ups = [p for c in completions for p in c.publications]
         if follow_ups:
             self._transport.publish(follow_ups)
+
+    def persist(
+        self, normal: list[Completion], settled: list[Completion], failure: CarawayError
+    ) -> int:
+        """Apply what could not be applied, trying again for as long as the store can't.
+
+        Args:
+            normal: completions with messages to settle.
+            settled: completions whose messages are acknowledged already.
+            failure: why the first try failed.
+
+        Returns:
+            How many were fenced off.
+        """
+        wait = _FIRST_WAIT
+        fenced = 0
+        while True:
+            if not _may_pass(failure):
+                normal, settled = self._one_by_one(normal, settled)
+                if not normal and not settled:
+                    return fenced
+            _log().warning("commit: %s; trying again in %.2f s", failure, wait)
+            if not self._wait(wait):
+                _log().error("outcomes are left to the lease: %s", failure)
+                return fenced
+            wait = min(wait * 2, _LONGEST_WAIT)
+            try:
+                if normal:
+                    fenced += len(self.apply(normal))
+                    normal = []
+                if settled:
+                    self.apply_settled(settled)
+            except CarawayError as exc:
+                failure = exc
+            else:
+                return fenced
+
+    def _one_by_one(
+        self, normal: list[Completion], settled: list[Completion]
+    ) -> tuple[list[Completion], list[Completion]]:
+        """One completion that can't be stored must not hold up the others: each alone,
+        and the bad one without what can't be stored.  Returns what is left."""
+        left: list[Completion] = []
+        for completion in normal:
+            try:
+                self.apply([completion])
+            except CarawayError as exc:
+                if not _may_pass(exc):
+                    _log().error("an outcome can't be stored: %s", exc)
+                    left.append(self._substitute(completion, exc))
+                else:
+                    left.append(completion)
+        left_settled: list[Completion] = []
+        for completion in settled:
+            try:
+                self.apply_settled([completion])
+            except CarawayError as exc:
+                if _may_pass(exc):
+                    left_settled.append(completion)
+                else:
+                    _log().error("an outcome can't be stored: %s", exc)
+        return left, left_settled
+
+
+def _may_pass(exc: CarawayError) -> bool:
+    """True if the same batch may pass later: the fault is the store's, not a message's."""
+    return isinstance(exc, (TransportUnavailable, StoreFull, StoreReadOnly))
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("caraway.worker")

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from caraway.worker.channel import Channel
-from caraway.worker.lane import LaneConfig
+from caraway.worker.lane_config import LaneConfig
 
 LaneMain = Callable[[LaneConfig, Channel], int]
 

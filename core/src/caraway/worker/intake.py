@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.interfaces import Backend, Consumer
     from caraway.worker.board import LaneBoard
-    from caraway.worker.lane import LaneConfig
+    from caraway.worker.lane_config import LaneConfig
 
 
 _NO_LIMITS = [None, None]

@@ -18,17 +18,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
 from caraway.errors import BackendStoreError, CarawayError, OperationalError, OwnerLost
-from caraway.message import Completion, Delivery, Owner, Queue, Settlement, Tag
+from caraway.message import Completion, Delivery, Settlement
 from caraway.worker.commit import Committer
 from caraway.worker.intake import Intake, Pace
 from caraway.worker.job import TaskJob
+from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -37,37 +36,6 @@ if TYPE_CHECKING:
 
 IDLE_WAIT = 2.0
 """Seconds a fetch waits; the loop ticks at least that often."""
-
-STOPPED, RECYCLE, LOST = 0, 75, 76
-"""Exit codes of a lane: told to stop; wants to be replaced; lost its lease."""
-
-
-class LaneConfig(Struct, frozen=True, kw_only=True):
-    """What a lane is told.
-
-    Attributes:
-        index: position on the board.
-        owner: under which it holds deliveries.
-        queues: what it consumes.
-        prefetch_limit: most messages of one fetch.
-        prefetch_seconds: seconds of work to fetch at the measured pace.
-        max_deliveries: poison limit; 0 is none.
-        max_tasks: recycle after that many; 0 is never.
-        max_memory: recycle at that many bytes of resident memory; 0 is never.
-        shutdown_timeout: seconds that running tasks get at a stop.
-        rate_share: this lane's share of the worker's rate limits.
-    """
-
-    index: int
-    owner: Owner
-    queues: tuple[Queue, ...]
-    prefetch_limit: int = 256
-    prefetch_seconds: float = 0.02
-    max_deliveries: int = 3
-    max_tasks: int = 0
-    max_memory: int = 0
-    shutdown_timeout: float = 25.0
-    rate_share: float = 1.0
 
 
 class Lane:
@@ -109,7 +77,6 @@ class Lane:
         self._memory_checked = 0.0
         self.consumer: Consumer
         self.committer: Committer
-        self._apply: Callable[[Sequence[Completion]], Sequence[Tag]]
         self.intake: Intake
 
     # -- life --------------------------------------------------------------------------
@@ -119,8 +86,9 @@ class Lane:
         transport = self.app.transport
         self.consumer = transport.consume(self.config.queues, self.config.owner)
         backend = self.app.backend if self.app.backend_enabled else None
-        self.committer = Committer(transport, backend, self.consumer)
-        self._apply = self.consumer.commit if self.committer.atomic else self.committer.apply
+        self.committer = Committer(
+            transport, backend, self.consumer, self._wait_for_store, self._substitute
+        )
         self.intake = Intake(self.app, self.board, self.config, self.consumer, backend)
         self.executor.start()
 
@@ -287,7 +255,6 @@ class Lane:
                 continue
             delivery = job.delivery
             (settled if job.settled else normal).append(completion)
-            in_flight.pop(delivery.tag, None)
             count += 1
             if not (inline and job.is_async):
                 measured += 1
@@ -299,7 +266,22 @@ class Lane:
                 counts[key] = tally = [0, 0.0]
             tally[0] += 1
             tally[1] += job.seconds
-        self._persist(normal, settled)
+        lost: Sequence[Any] = ()
+        try:
+            # As a rule it goes well; all else is the committer's.
+            if normal:
+                lost = self.committer.apply(normal)
+                normal = []
+            if settled:
+                self.committer.apply_settled(settled)
+        except CarawayError as exc:
+            self.fenced += self.committer.persist(normal, settled, exc)
+        if lost:
+            self.fenced += len(lost)
+            self._log().warning("%d late outcome(s) fenced off", len(lost))
+        for job, completion in batch:
+            if job is not None:
+                in_flight.pop(completion.settlement.tag, None)
         # What the journal still says is committed: committing it again would be fenced
         # off.  The next entry overwrites it.
         self.board.used = 0
@@ -307,71 +289,25 @@ class Lane:
         self._ended += count
         self.pace.observe(measured, seconds, size)
 
-    def _persist(self, normal: list[Completion], settled: list[Completion]) -> None:
-        """Apply, trying again while the store can't; nothing is given up but the wait
-        at a hard stop, after which the lease brings the messages back."""
-        backoff = 0.05
-        while True:
-            try:
-                if normal:
-                    lost = self._apply(normal)
-                    if lost:
-                        self.fenced += len(lost)
-                        self._log().warning("%d late outcome(s) fenced off", len(lost))
-                    normal = []
-                if settled:
-                    self.committer.apply_settled(settled)
-                return
-            except CarawayError as exc:
-                if not _worth_waiting(exc):
-                    normal, settled = self._one_by_one(normal, settled)
-                    if not normal and not settled:
-                        return
-                if self._hard_stop:
-                    self._log().error("outcomes left to the lease at a hard stop: %s", exc)
-                    return
-                self._log().warning("commit: %s; trying again in %.2f s", exc, backoff)
-                self.board.tick(monotonic(), 0.0)
-                self._idle.clear()
-                self._idle.wait(backoff)
-                backoff = min(backoff * 2, 5.0)
-
-    def _one_by_one(
-        self, normal: list[Completion], settled: list[Completion]
-    ) -> tuple[list[Completion], list[Completion]]:
-        """One completion that can't be stored must not hold up the others: each alone,
-        and the bad one without what can't be stored."""
-        left: list[Completion] = []
-        for completion in normal:
-            try:
-                self._apply([completion])
-            except CarawayError as exc:
-                if _worth_waiting(exc):
-                    left.append(completion)
-                    continue
-                self._log().error("an outcome can't be stored: %s", exc)
-                left.append(self._substitute(completion, exc))
-        left_settled: list[Completion] = []
-        for completion in settled:
-            try:
-                self.committer.apply_settled([completion])
-            except CarawayError as exc:
-                if _worth_waiting(exc):
-                    left_settled.append(completion)
-                else:
-                    self._log().error("an outcome can't be stored: %s", exc)
-        return left, left_settled
+    def _wait_for_store(self, seconds: float) -> bool:
+        """Between two tries of a commit; False ends the trying, after which the lease
+        brings the messages back."""
+        if self._hard_stop:
+            return False
+        self.board.tick(monotonic(), 0.0)
+        self._idle.clear()
+        self._idle.wait(seconds)
+        return True
 
     def _substitute(self, completion: Completion, exc: CarawayError) -> Completion:
+        """For a completion that can't be stored: one that says so."""
         tag = completion.settlement.tag
-        job = self.in_flight.get(tag)
-        error = BackendStoreError(
-            f"the outcome can't be stored: {exc.args[0] if exc.args else exc}"
-        )
+        what = exc.args[0] if exc.args else exc
+        error = BackendStoreError(f"the outcome can't be stored: {what}")
+        job = self.in_flight.pop(tag, None)
         if job is not None and completion.result is not None:
-            self.in_flight.pop(tag, None)
             return job.plan.fail(job.delivery, error)
-        return Completion(Settlement(tag, "reject", reason=f"{error.args[0]}"[:500]))
+        return Completion(Settlement(tag, "reject", reason=str(error.args[0])[:500]))
 
     # -- giving back -------------------------------------------------------------------
 
@@ -441,10 +377,3 @@ def _interrupted(job: TaskJob, result: Any) -> Completion:
     job.seconds = job.seconds or 1e-9
     job.state = "FAILURE"
     return job.plan.fail(job.delivery, exc)
-
-
-def _worth_waiting(exc: CarawayError) -> bool:
-    """True if the same batch may pass later: the fault is the store's, not a message's."""
-    from caraway.errors import StoreFull, StoreReadOnly, TransportUnavailable
-
-    return isinstance(exc, (TransportUnavailable, StoreFull, StoreReadOnly))

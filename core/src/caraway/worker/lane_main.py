@@ -14,7 +14,8 @@ import msgspec
 from caraway.errors import CarawayError, TransportUnavailable
 from caraway.worker.attendant import Attendant
 from caraway.worker.channel import Channel
-from caraway.worker.lane import Lane, LaneConfig
+from caraway.worker.lane import Lane
+from caraway.worker.lane_config import LaneConfig
 
 if TYPE_CHECKING:
     from caraway.app import Caraway

@@ -22,7 +22,8 @@ from caraway.interfaces import Capability
 from caraway.message import new_owner_id
 from caraway.worker.attendant import Attendant
 from caraway.worker.channel import Channel
-from caraway.worker.lane import LOST, RECYCLE, Lane, LaneConfig
+from caraway.worker.lane import Lane
+from caraway.worker.lane_config import LOST, RECYCLE, LaneConfig
 from caraway.worker.lane_main import open_lane
 from caraway.worker.lanes import LaneProcess, Totals, add_counts
 

@@ -21,7 +21,7 @@ import msgspec
 from caraway.interfaces import Capability
 from caraway.message import Owner, new_owner_id
 from caraway.worker.forkserver import ForkServer
-from caraway.worker.lane import LOST, RECYCLE, STOPPED, LaneConfig
+from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
 from caraway.worker.lane_main import LaneMain
 from caraway.worker.lanes import LaneProcess, Totals, add_counts
 from caraway.worker.undertaker import Remains

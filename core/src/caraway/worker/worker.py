@@ -14,7 +14,7 @@ from caraway.interfaces import Capability
 from caraway.message import Owner, Queue, new_owner_id
 from caraway.ratelimit import parse_rate
 from caraway.worker.board import Board
-from caraway.worker.lane import RECYCLE, LaneConfig
+from caraway.worker.lane_config import RECYCLE, LaneConfig
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
