@@ -88,7 +88,7 @@ def _drain_once(app: Caraway, names: Sequence[str], ran: list[Ran], limit: int) 
     from caraway.worker.board import Board
     from caraway.worker.commit import Committer
     from caraway.worker.intake import Intake
-    from caraway.worker.lane import LaneConfig
+    from caraway.worker.lane_config import LaneConfig
 
     owner = Owner(id=new_owner_id(), worker=app.node, lease=3600.0)
     config = LaneConfig(
