@@ -36,7 +36,7 @@ _SQLITE_OPTIONS: Final = (
         "How long a waiter sleeps if nothing wakes it.",
         "seconds",
     ),
-    Option("cache_size", "int", 16, "Pages that a connection may keep.", "MiB"),
+    Option("cache_size", "int", 8, "Pages that a connection may keep.", "MiB"),
     Option("mmap_size", "int", 0, "How much of the file to map for reading.", "MiB"),
     Option(
         "network",

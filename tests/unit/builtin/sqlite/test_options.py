@@ -30,3 +30,18 @@ def test_a_bad_option_is_refused_with_what_is_known(query: str, options: Any) ->
     with pytest.raises(ImproperlyConfigured) as caught:
         read_options(Url.parse(f"sqlite:///a.db?{query}"), options)
     assert caught.value.hint
+
+
+def test_the_entries_declare_the_options_that_there_are() -> None:
+    from msgspec.structs import fields
+
+    from caraway.builtin.plugin import Sqlite
+
+    plugin = Sqlite()
+    for entry in (
+        *plugin.caraway_register_transports(),
+        *plugin.caraway_register_backends(),
+        *plugin.caraway_register_schedules(),
+    ):
+        declared = {option.name: option.default for option in entry.options}
+        assert declared == {field.name: field.default for field in fields(Options)}
