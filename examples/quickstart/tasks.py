@@ -6,7 +6,9 @@ In another:        python tasks.py
 
 from caraway import Caraway
 
-app = Caraway("quickstart")
+# The module's own name: run as a program, this module is called __main__, and its tasks
+# must still have the names that the worker knows.
+app = Caraway("tasks")
 
 
 @app.task
