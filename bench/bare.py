@@ -27,9 +27,9 @@ def sqlite(options: argparse.Namespace) -> dict[str, float]:
     """Tasks a second of the loop over sqlite3; see `bench.bare_sqlite.run`."""
     os.chdir(options.directory)
     os.environ["TMPDIR"] = str(options.directory)  # its file on the disk of all the others
-    from bench import bare_sqlite
+    from bench.bare_sqlite import run
 
-    return dict(bare_sqlite.run(options.count))
+    return dict(run(options.count))
 
 
 def threads(options: argparse.Namespace) -> dict[str, float]:

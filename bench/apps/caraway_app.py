@@ -57,11 +57,11 @@ class CarawaySide:
     def publish(self) -> Any:
         return noop.delay()
 
-    def publish_many(self, count: int) -> None:
-        noop.delay_many(() for _ in range(count))
+    def publish_many(self, count: int, **options: Any) -> None:
+        noop.delay_many((() for _ in range(count)), **options)
 
-    def publish_mark(self, label: str) -> None:
-        mark.delay(label)
+    def publish_mark(self, label: str, **options: Any) -> None:
+        mark.apply_async((label,), **options)
 
     def publish_naps(self, edges: list[str], *, coroutine: bool) -> None:
         (anap if coroutine else nap).delay_many((edge,) for edge in edges)
@@ -71,10 +71,6 @@ class CarawaySide:
 
     def wait(self, handle: Any, timeout: float) -> None:
         handle.get(timeout=timeout)
-
-    def publish_delayed(self, count: int, countdown: float) -> None:
-        """Send so many no-ops that are due after so many seconds; for `bench.scale`."""
-        app.publish(noop.signature(countdown=countdown) for _ in range(count))
 
     def unfinished(self) -> int:
         """How many tasks wait, are not due, or run."""
