@@ -53,9 +53,18 @@ _HOMES = {
 }
 
 _REWRITTEN = (
-    "backend", "pool", "schedule", "serializer", "suite", "transport_base", "transport_case",
-    "transport_extensions", "transport_faults", "transport_leases",
-)  # fmt: skip
+    "backend",
+    "pool",
+    "processes",
+    "schedule",
+    "serializer",
+    "suite",
+    "transport_base",
+    "transport_case",
+    "transport_extensions",
+    "transport_faults",
+    "transport_leases",
+)
 
 
 def _explain_assertions() -> None:

@@ -23,6 +23,7 @@ from caraway import states
 from caraway.errors import CarawayError
 from caraway.interfaces.context import Capability
 from caraway.message import StoredResult
+from caraway.testing.conformance.processes import ProcessCase
 from caraway.testing.conformance.suite import Suite, needs, raises, skip
 
 if TYPE_CHECKING:
@@ -407,5 +408,48 @@ class LifecycleTests(BackendCase):
             backend.store([StoredResult("x", "SUCCESS", b"{}")])
 
 
-class BackendSuite(StoreTests, WaitTests, ExpiryTests, GroupTests, LifecycleTests):
+class ProcessTests(BackendCase, ProcessCase):
+    """What `Capability.SHARED` and `Capability.PERSISTENT` promise."""
+
+    @needs(Capability.SHARED, Capability.PERSISTENT)
+    def test_what_was_stored_outlives_who_stored_it(self) -> None:
+        victim = self.victim("store")
+        victim.wait_for(20, self.patience)
+        victim.kill()
+        stored = victim.said()
+        found = self.backend.get(stored)
+        assert sorted(found) == sorted(stored)
+        assert {i: result.payload.decode() for i, result in found.items()} == {i: i for i in stored}
+
+    @needs(Capability.SHARED)
+    def test_a_result_stored_by_another_process_ends_the_wait(self) -> None:
+        self.use_real_time()
+        ids = [self.id(number) for number in range(5)]
+        waiting = [self.spawn(self.backend.wait, [i], self.patience * 3) for i in ids]
+        self.victim("store")
+        for task_id, waiter in zip(ids, waiting, strict=True):
+            assert list(waiter.result(self.patience)) == [task_id]
+
+    @needs(Capability.SHARED, Capability.GROUPS)
+    def test_of_many_processes_exactly_one_completes_a_join(self) -> None:
+        self.use_real_time()
+        self.backend.ping()
+        members, groups = 3, 40
+        victims = [
+            self.victim("join", member=f"m{index}", size=members, groups=groups)
+            for index in range(members)
+        ]
+        for victim in victims:
+            victim.wait_for(1, self.patience)
+        for victim in victims:
+            victim.tell("go")
+        deadline = time.monotonic() + self.patience
+        while not all(victim.said()[-1] == "done" for victim in victims):
+            assert time.monotonic() < deadline, "the joins did not end"
+            time.sleep(0.01)
+        completed = [line for victim in victims for line in victim.said()[1:-1]]
+        assert sorted(completed) == sorted(self.id(number) for number in range(groups))
+
+
+class BackendSuite(StoreTests, WaitTests, ExpiryTests, GroupTests, LifecycleTests, ProcessTests):
     """All duties and extensions of a result backend."""

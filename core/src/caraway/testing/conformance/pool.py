@@ -310,6 +310,33 @@ class ExecuteTests(PoolCase):
         self.run_all(executor, jobs)
         assert sorted(value[1] for _, value in self.reports) == list(range(90))
 
+    def test_a_job_that_breaks_its_word_and_raises_takes_no_other_along(self) -> None:
+        # A job never raises out of its methods; but an interrupt that comes late may
+        # find it where it can't catch it any more.
+        executor = self.started()
+
+        class Raises(Probe):
+            def run(self) -> Any:
+                self.begun.set()
+                raise SoftTimeLimitExceeded
+
+        class AsyncRaises(AsyncProbe):
+            async def arun(self) -> Any:
+                self.begun.set()
+                raise SoftTimeLimitExceeded
+
+        bad = (Raises(1), AsyncRaises(2))
+        good = [Probe(3), AsyncProbe(4), Probe(5)]
+        try:
+            executor.execute([bad[0], good[0], bad[1], good[1]], self.report)
+        except SoftTimeLimitExceeded:
+            raise AssertionError("execute raised what the job raised") from None
+        executor.execute([good[2]], self.report)
+        deadline = time.monotonic() + self.patience
+        while {id(job) for job in good} - {id(job) for job, _ in self.reports}:
+            assert time.monotonic() < deadline, "other jobs were lost"
+            time.sleep(0.005)
+
     def test_executors_of_one_pool_are_independent(self) -> None:
         one, two = self.started(), self.started()
         self.run_all(one, [Probe(1)])
@@ -514,6 +541,10 @@ class LifecycleTests(PoolCase):
         started = time.monotonic()
         assert executor.stop(self.patience) is True
         assert time.monotonic() - started < self.patience / 2
+
+    def test_an_executor_that_was_never_started_can_be_stopped(self) -> None:
+        executor = self.pool.executor()
+        assert executor.stop(self.patience) is True
 
     def test_stopping_gives_up_after_its_timeout(self) -> None:
         executor = self.started()

@@ -28,6 +28,9 @@ T = TypeVar("T")
 Test = TypeVar("Test", bound=Callable[[Any], None])
 
 
+_STORES = ("transport", "backend", "schedule")
+
+
 def skip(reason: str) -> Exception:
     """What to raise to skip a test: understood by pytest and by `run`."""
     return unittest.SkipTest(reason)
@@ -202,9 +205,16 @@ class Suite:
     def declared(self) -> frozenset[Capability]:
         """What the implementation says it can do beyond its base duties."""
         found = getattr(load(self.plain("factory")), "capabilities", None)
-        if isinstance(found, frozenset):
+        own_maker = self.kind in _STORES and type(self).make is not Suite.make
+        if isinstance(found, frozenset) and not own_maker:
             return found
-        return frozenset(getattr(self.subject, "capabilities", ()))
+        # A connection of its own: the test may want others, with another clock.
+        subject = self.make(self.tmp_path)(self.context)
+        try:
+            return frozenset(getattr(subject, "capabilities", ()))
+        finally:
+            if hasattr(subject, "close"):
+                subject.close()
 
     @functools.cached_property
     def subject(self) -> Any:

@@ -1,98 +1,63 @@
-"""Processes that are killed between two steps, and connections that are cut.
-
-The victims run `caraway.testing.conformance.victim` in a process of their own, with the
-same factory and URL, and are ended by SIGKILL (on Windows: TerminateProcess).
-"""
+"""What happens when processes die, and when connections are cut."""
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from caraway.errors import TransportError
 from caraway.interfaces.context import Capability
 from caraway.message import Message, Publication
+from caraway.testing.conformance.processes import ProcessCase
 from caraway.testing.conformance.suite import needs, skip
 from caraway.testing.conformance.transport_case import TransportCase, ack, bodies
 
 
-class Victim:
-    """A process that works on the store until it is killed.
-
-    Its lines on standard output go to a file, so that nothing it said before its death
-    is lost in a pipe.
-    """
-
-    def __init__(self, command: list[str], log: Path) -> None:
-        self.log = log
-        with log.open("wb") as out:
-            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            )  # fmt: skip
-
-    def said(self) -> list[str]:
-        """The whole lines that it printed."""
-        return self.log.read_text().split("\n")[:-1]
-
-    def wait_for(self, lines: int, timeout: float) -> None:
-        """Wait until it printed so many lines."""
-        deadline = time.monotonic() + timeout
-        while len(self.said()) < lines:
-            if self.process.poll() is not None:
-                errors = self.process.stderr.read() if self.process.stderr else b""
-                raise AssertionError(f"the victim died by itself:\n{errors.decode()}")
-            if time.monotonic() > deadline:
-                raise AssertionError(f"the victim printed {self.said()}, not {lines} lines")
-            time.sleep(0.005)
-
-    def kill(self) -> None:
-        """SIGKILL.  Idempotent."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-
-class KillTests(TransportCase):
+class KillTests(TransportCase, ProcessCase):
     """What `Capability.SHARED` and `Capability.PERSISTENT` promise when processes die.
 
     Attributes:
         rounds: how often the tests kill at a random moment.
     """
 
-    rounds = 3
+    rounds = 5
 
-    def victim(self, script: str, **options: Any) -> Victim:
-        """Start a process that does ``script`` with this test's store."""
-        if self.probing:
-            raise skip("a store that isn't declared persistent isn't tried by killing")
-        self.use_real_time()
-        factory = self.plain("factory")
-        if not isinstance(factory, str):
-            raise skip("a victim needs factory as 'package.module:Class'")
+    def victim_options(self) -> dict[str, Any]:
         backend = self.plain("backend_factory")
-        values = {
-            "script": script,
-            "factory": factory,
+        return {
             "backend": backend if isinstance(backend, str) else "",
-            "url": self.url(self.tmp_path),
             "backend_url": self.backend_url(self.tmp_path) if backend else "",
             "queue": self.name(),
-            "prefix": self.unique,
-            **options,
         }
-        command = [sys.executable, "-m", "caraway.testing.conformance.victim"]
-        command += [f"{name}={value}" for name, value in values.items()]
-        victim = Victim(command, self.tmp_path / f"victim-{random.randrange(10**9)}.log")  # noqa: S311 - a file's name
-        self._cleanups.append(victim.kill)
-        return victim
+
+    @needs(Capability.SHARED)
+    def test_a_message_goes_to_one_of_many_processes(self) -> None:
+        self.use_real_time()
+        victims = [self.victim("consume", lease=600) for _ in range(3)]
+        for victim in victims:
+            victim.wait_for(1, self.patience)
+        count = 300
+        for begin in range(0, count, 10):
+            self.publish(*range(begin, begin + 10))
+        deadline = time.monotonic() + self.patience
+        while sum(len(victim.said()) - 1 for victim in victims) < count:
+            assert time.monotonic() < deadline, "not all messages were consumed"
+            time.sleep(0.01)
+        got = [line for victim in victims for line in victim.said()[1:]]
+        assert sorted(got, key=int) == [str(index) for index in range(count)]
+
+    @needs(Capability.SHARED)
+    def test_a_process_that_waits_is_given_what_another_publishes(self) -> None:
+        self.use_real_time()
+        victim = self.victim("consume", lease=600)
+        victim.wait_for(1, self.patience)
+        for number in range(10):
+            # Long enough for the other to be waiting.
+            time.sleep(0.05)
+            self.publish(number)
+            victim.wait_for(number + 2, self.patience)
+        assert victim.said()[1:] == [str(number) for number in range(10)]
 
     @needs(Capability.SHARED, Capability.PERSISTENT)
     def test_what_was_published_outlives_its_publisher(self) -> None:

@@ -33,6 +33,18 @@ def say(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
+def end_with_parent() -> None:
+    """End this process when its standard input ends."""
+
+    def watch() -> None:
+        # Not through a file object: its lock would be held at the interpreter's end.
+        while os.read(0, 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def publish(transport: Any, options: dict[str, str]) -> None:
     """Publish one by one; say each when it is acknowledged."""
     run = new_owner_id()[:8]
@@ -59,6 +71,17 @@ def hold(transport: Any, options: dict[str, str]) -> None:
     time.sleep(3600)
 
 
+def consume(transport: Any, options: dict[str, str]) -> None:
+    """Take messages and acknowledge them; say each when that is done."""
+    who, consumer = owner(transport, options)
+    say(who.id)
+    while True:
+        taken = consumer.fetch(5, 30.0)
+        consumer.settle([Settlement(delivery.tag) for delivery in taken])
+        for delivery in taken:
+            say(delivery.message.body.decode())
+
+
 def commit(transport: Any, options: dict[str, str]) -> None:
     """Take batches and commit them, each with result and follow-up."""
     who, consumer = owner(transport, options)
@@ -83,22 +106,40 @@ def commit(transport: Any, options: dict[str, str]) -> None:
         say(str(number))
 
 
+def store(backend: Any, options: dict[str, str]) -> None:
+    """Store results one by one; say each when it is stored."""
+    for number in itertools.count():
+        task_id = f"{options['prefix']}-{number}"
+        backend.store([StoredResult(task_id, "SUCCESS", task_id.encode())])
+        say(task_id)
+
+
+def join(backend: Any, options: dict[str, str]) -> None:
+    """Join many groups as one member; say which were completed by it."""
+    say("ready")
+    sys.stdin.buffer.readline()
+    end_with_parent()
+    for number in range(int(options["groups"])):
+        group = f"{options['prefix']}-{number}"
+        if backend.join(group, options["member"], int(options["size"]), 600.0):
+            say(group)
+    say("done")
+    time.sleep(3600)
+
+
 def main() -> None:
     """Do the script that the arguments name."""
     options = dict(argument.split("=", 1) for argument in sys.argv[1:])
 
-    def end_with_parent() -> None:
-        sys.stdin.buffer.read()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    if options["script"] != "join":
+        end_with_parent()
     context = Context()
-    transport = load(options["factory"])(Url.parse(options["url"]), {}, context)
-    if options["backend"]:
+    subject = load(options["factory"])(Url.parse(options["url"]), {}, context)
+    if options.get("backend"):
         # Opened as a worker would: it may be what creates the results' tables.
         load(options["backend"])(Url.parse(options["backend_url"]), {}, context)
-    scripts = {"publish": publish, "hold": hold, "commit": commit}
-    scripts[options["script"]](transport, options)
+    scripts = (publish, hold, consume, commit, store, join)
+    {script.__name__: script for script in scripts}[options["script"]](subject, options)
 
 
 if __name__ == "__main__":
