@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class TestSqliteTransport(TransportSuite):
     factory = "caraway.builtin.sqlite:SqliteTransport"
     backend_factory = "caraway.builtin.sqlite:SqliteBackend"
+    unreachable = "sqlite:////no/such/directory/store.db"
 
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/store.db"
@@ -20,6 +21,7 @@ class TestSqliteTransport(TransportSuite):
 
 class TestSqliteBackend(BackendSuite):
     factory = "caraway.builtin.sqlite:SqliteBackend"
+    unreachable = "sqlite:////no/such/directory/store.db"
 
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/store.db"

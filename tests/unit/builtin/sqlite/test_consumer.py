@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from caraway.errors import PublishError, TransportError
+from caraway.builtin.sqlite import queues
+from caraway.errors import PublishError, TransportError, TransportUnavailable
 from caraway.message import Completion, Message, Publication, Queue, Settlement, StoredResult
 
 
@@ -65,7 +66,14 @@ def test_a_tag_is_not_used_twice_though_the_store_was_empty_between(bench: Any) 
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("head", b"\xff\xfe not json"), ("head", b'{"a": 1}'), ("head", b"[]"), ("body", "text")],
+    [
+        ("head", b"\xff\xfe not json"),
+        ("head", b'{"a": 1}'),
+        ("head", b"[]"),
+        ("head", 5),
+        ("body", "text"),
+        ("body", 5),
+    ],
 )
 def test_a_row_that_cannot_be_read_is_delivered_with_its_defect(
     bench: Any, column: str, value: Any
@@ -98,11 +106,13 @@ def test_what_cannot_be_written_is_named_and_the_others_are_in(bench: Any, ids: 
         Publication(bench.message("a"), "q"),
         Publication(Message(b"", {"id": object()}), "q"),
         Publication(Message("text", {}), "q"),  # type: ignore[arg-type]
+        Publication(bench.message("\ud800"), "q"),
+        Publication(bench.message("half a character"), "\ud800"),
         Publication(bench.message("b"), "q"),
     ]
     with pytest.raises(PublishError) as caught:
         transport.publish(batch)
-    assert caught.value.failed == (1, 2)
+    assert caught.value.failed == (1, 2, 3, 4)
     assert ids(bench.consumer(transport).fetch(9, 0)) == ["a", "b"]
 
 
@@ -225,3 +235,26 @@ def test_a_closed_consumer_says_so(bench: Any) -> None:
     consumer.close()
     with pytest.raises(TransportError, match="closed"):
         consumer.fetch(1, 0)
+
+
+def test_an_heir_can_reject_what_comes_from_a_queue_it_does_not_consume(bench: Any) -> None:
+    transport = bench.transport()
+    bench.publish(transport, "x", queue="theirs")
+    dead = bench.consumer(transport, "theirs")
+    (held,) = dead.fetch(1, 0)
+    heir = bench.consumer(transport, "ours")
+    (adopted,) = transport.adopt(dead.owner.id, [held.tag], heir.owner.id)
+    assert heir.settle([Settlement(adopted.tag, "reject", reason="no")]) == []
+    (letter,) = transport.dead()
+    assert (letter.queue, letter.reason) == ("theirs", "no")
+
+
+def test_ids_learned_from_a_file_that_is_no_more_are_not_used(bench: Any) -> None:
+    transport = bench.transport()
+    bench.publish(transport, "x")
+    rows = [("q", 9, 0.0, 0.0, b"", b"")]
+    transport.file.queue_ids = {}
+    with transport.file.write() as connection, pytest.raises(TransportUnavailable):
+        queues.insert(transport.file, connection, rows, bench.now)
+    bench.publish(transport, "y")
+    assert transport.stats(["q"])[0].ready == 2

@@ -46,7 +46,8 @@ _COUNT_MINE = "SELECT count(*) FROM held WHERE owner=? AND id BETWEEN ? AND ?"
 _DROP_HELD = "DELETE FROM held WHERE owner=? AND id BETWEEN ? AND ?"
 _DROP_MESSAGES = "DELETE FROM message WHERE id BETWEEN ? AND ?"
 _BURY = """INSERT INTO dead(queue, kind, at, reason, attempts, rank, expires, head, body)
-    SELECT ?, ?, ?, ?, ?, ?, expires, head, body FROM message WHERE id=?"""
+    SELECT (SELECT name FROM queue WHERE id=?), ?, ?, ?, ?, ?, expires, head, body
+    FROM message WHERE id=?"""
 _RELEASE = "INSERT INTO ready(queue, rank, id, attempts) VALUES(?,?,?,?)"
 _DELAY = "INSERT INTO delayed(due, id, queue, rank, attempts) VALUES(?,?,?,?,?)"
 
@@ -327,7 +328,7 @@ class SqliteConsumer(Consumer):
         connection.execute(
             _BURY,
             (
-                self._names.get(queue) or self._store.queue_names[queue],
+                queue,  # an heir may hold what comes from queues that it doesn't consume
                 "parked" if settlement.parked else "dead",
                 self._clock(),
                 settlement.reason,
@@ -346,7 +347,8 @@ class SqliteConsumer(Consumer):
         if self._closed:
             return
         self._closed = True
-        self._bell.wake()
+        if not self._store.is_inherited():  # a parent waits at the same port
+            self._bell.wake()
         try:
             # A store that can't be had now gets everything back when the lease ends.
             with contextlib.suppress(TransportError):

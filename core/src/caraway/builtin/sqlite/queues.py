@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from caraway.builtin.sqlite.faults import moved
 from caraway.errors import PublishError
 from caraway.message import Message
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 LARGEST = 900_000_000
 """Bytes of one message, of the 1e9 that SQLite takes for a row."""
+_UNWRITABLE = (AttributeError, TypeError, ValueError, OverflowError, RecursionError)
 _RIPEN_AT_ONCE = 1000
 _EMPTY_AT_ONCE = 20_000
 
@@ -88,8 +90,10 @@ def prepare(publications: Iterable[Publication]) -> Prepared:
             rank = 9 - publication.priority
             if not 0 <= rank <= 9:
                 rank = 0 if rank < 0 else 9
+            if not publication.queue.isascii():
+                publication.queue.encode()  # half a character can't be stored
             add((publication.queue, rank, publication.due, publication.expires, head, body))
-        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as exc:
+        except (msgspec.MsgspecError, *_UNWRITABLE) as exc:
             prepared.failed.append(position)
             prepared.reasons.append(str(exc))
     return prepared
@@ -123,7 +127,6 @@ def declare(store: Store, names: Iterable[str], *, timeout: float | None = None)
         )
         rows = connection.execute("SELECT name, id FROM queue").fetchall()
     store.queue_ids.update(rows)
-    store.queue_names.update((key, name) for name, key in rows)
     return store.queue_ids
 
 
@@ -146,6 +149,8 @@ def insert(
         ],
     )
     places = {row[:3] for row in rows}
+    if any(place[0] not in ids for place in places):
+        raise moved(store.path)  # ids were learned from a file that is no more
     if len(places) == 1 and rows[0][2] <= now:
         name, rank, _ = rows[0][:3]
         queue = ids[name]
@@ -343,7 +348,7 @@ def read_message(head: bytes | None, body: object) -> tuple[Message, str]:
     if type(body) is bytes:
         try:
             headers, properties, content_type, content_encoding = decode_head(head or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except (msgspec.MsgspecError, TypeError, UnicodeDecodeError, RecursionError) as exc:
             return Message(body), f"its headers can't be read: {exc}"
         return Message(body, headers, content_type, content_encoding, properties), ""
     if body is None:

@@ -52,7 +52,6 @@ class Store:
         self.path = path
         self.options = options
         self.queue_ids: dict[str, int] = {}
-        self.queue_names: dict[int, str] = {}
         self.last_id = 0
         self.next_sweep = 0.0
         self.sweep_cursor = 0
@@ -168,7 +167,6 @@ class Store:
             writer, self._writer = self._writer, None
             reader, self._reader = self._reader, None
             self.queue_ids = {}
-            self.queue_names = {}
             for connection in (reader, writer):
                 if connection is not None:
                     connection.close()
