@@ -27,6 +27,16 @@ _PROMPT = 0.02
 """A result that waits longer than this behind a running task is committed at once."""
 
 
+def counters(lane: Lane) -> dict[str, Any]:
+    """What a lane tells of itself: see `caraway.worker.lanes.Counters`."""
+    return {
+        "counts": [[*key, *tally] for key, tally in list(lane.counts.items())],
+        "fenced": lane.fenced,
+        "dead": lane.dead,
+        "parked": lane.parked,
+    }
+
+
 class Attendant(threading.Thread):
     """See the module's text.
 
@@ -47,6 +57,7 @@ class Attendant(threading.Thread):
         self._renewed = monotonic()
         self._reported = 0.0
         self._told = 0
+        self._insist_after = 0.0
 
     def run(self) -> None:
         while not self._stopped.is_set():
@@ -115,11 +126,11 @@ class Attendant(threading.Thread):
     def _report(self, now: float) -> None:
         """Counters by task name, since the start, go to the supervisor's metrics."""
         self._reported = now
-        ended = self._lane.board.done
+        lane = self._lane
+        ended = lane.board.done + lane.parked + lane.fenced
         if ended != self._told and self._channel is not None and not self._channel.closed:
             self._told = ended
-            counts = [[*key, *tally] for key, tally in list(self._lane.counts.items())]
-            self._channel.send(tell="counts", counts=counts, fenced=self._lane.fenced)
+            self._channel.send(tell="counts", **counters(lane))
 
     # -- the lane ----------------------------------------------------------------------
 
@@ -135,7 +146,7 @@ class Attendant(threading.Thread):
             if job.soft and now - started >= job.soft:
                 self._soft(job)
             if self._enforce_hard and job.hard and now - started >= job.hard:
-                lane.executor.interrupt(job, TimeLimitExceeded)
+                self._insist(job, now)
         if longest and lane.executor.inline:
             lane.board.tick(now, now - longest)
             if longest >= LONG and not lane.draining:
@@ -148,6 +159,12 @@ class Attendant(threading.Thread):
         if job.interrupted is None:
             job.interrupted = "soft time limit"
             self._lane.executor.interrupt(job, SoftTimeLimitExceeded)
+
+    def _insist(self, job: TaskJob, now: float) -> None:
+        """End a run at its hard limit; once more each second, should it swallow that."""
+        if now >= self._insist_after:
+            self._insist_after = now + 1.0
+            self._lane.executor.interrupt(job, TimeLimitExceeded)
 
     def _renew(self, now: float) -> None:
         owner = self._lane.config.owner

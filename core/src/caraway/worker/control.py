@@ -16,7 +16,6 @@ import msgspec
 
 from caraway.control import REPLIES, REQUESTS
 from caraway.errors import CarawayError
-from caraway.worker.status import all_counts
 
 if TYPE_CHECKING:
     from caraway.interfaces import Broadcast, Subscription
@@ -179,7 +178,8 @@ def _active_queues(worker: Supervisor, _: dict[str, Any]) -> Any:
 
 def _stats(worker: Supervisor, _: dict[str, Any]) -> Any:
     totals: dict[str, int] = {}
-    for (name, _state), (count, _seconds) in all_counts(worker).items():
+    tally = worker.tally.with_lanes(list(worker.lanes.values()))
+    for (name, _state), (count, _seconds) in tally.tasks.items():
         totals[name] = totals.get(name, 0) + int(count)
     return {
         "total": totals,

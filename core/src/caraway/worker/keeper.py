@@ -7,10 +7,11 @@ process, which runs no tasks.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,12 @@ from caraway.errors import CarawayError
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
+    from caraway.message import Queue, QueueStats
     from caraway.worker.board import Running
     from caraway.worker.undertaker import Remains, Undertaker
+
+_LOOK_EVERY = 5.0
+"""Seconds between two looks at the queues."""
 
 
 class Keeper(threading.Thread):
@@ -30,6 +35,7 @@ class Keeper(threading.Thread):
         undertaker: for dead lanes.
         lease: seconds a renewal is good for.
         on_lost: called with owner ids whose lease was lost.
+        queues: of the worker.
     """
 
     def __init__(
@@ -38,9 +44,11 @@ class Keeper(threading.Thread):
         undertaker: Undertaker,
         lease: float,
         on_lost: Callable[[list[str]], None],
+        queues: Sequence[Queue] = (),
     ) -> None:
         super().__init__(name="caraway-keeper", daemon=True)
         self._app = app
+        self._queues = queues
         self._undertaker = undertaker
         self._every = lease / 3
         self._on_lost = on_lost
@@ -51,6 +59,13 @@ class Keeper(threading.Thread):
         self._bury_after = 0.0
         self.broker_error = ""
         """What the last renewal said, for the health page; empty when it went well."""
+        self.broker_errors = 0
+        """How often renewals failed."""
+        self.reclaimed = 0
+        """Messages taken back from dead lanes."""
+        self.depths: dict[str, QueueStats] = {}
+        """The queues as last looked at by `look_at_queues`."""
+        self._looked = 0.0
         self.chores: list[Callable[[], Any]] = []
         """Called about once a second, e.g. for autoscaling."""
 
@@ -75,6 +90,15 @@ class Keeper(threading.Thread):
         self._work.put(None)
         self.join(timeout)
         self._stopping.set()
+
+    def look_at_queues(self) -> None:
+        """A chore for the metrics: depths and lag, every few seconds."""
+        if monotonic() - self._looked < _LOOK_EVERY:
+            return
+        self._looked = monotonic()
+        with contextlib.suppress(CarawayError):
+            names = [queue.name for queue in self._queues]
+            self.depths = {stats.name: stats for stats in self._app.transport.stats(names)}
 
     def run(self) -> None:
         due = monotonic() + self._every
@@ -106,7 +130,7 @@ class Keeper(threading.Thread):
         while self._graves and monotonic() >= self._bury_after:
             remains = self._graves[0]
             try:
-                self._undertaker.bury(remains)
+                self.reclaimed += self._undertaker.bury(remains)
             except Exception as exc:  # noqa: BLE001 - tried again, whatever it was
                 import logging
 
@@ -131,6 +155,7 @@ class Keeper(threading.Thread):
             lost = list(self._app.transport.renew(owners))
         except CarawayError as exc:
             self.broker_error = str(exc)
+            self.broker_errors += 1
             import logging
 
             logging.getLogger("caraway.worker").warning("leases can't be renewed: %s", exc)

@@ -63,7 +63,7 @@ class Lane:
         )
         self.counts: dict[tuple[str, str], list[float]] = {}
         """(task name, state) -> [runs, seconds].  Read by the attendant for the metrics."""
-        self.dead_lettered = 0
+        self.dead = self.parked = 0
         self.draining = False
         self.exit_code = STOPPED
         self.fenced = 0
@@ -250,6 +250,11 @@ class Lane:
         count, measured, seconds, size = 0, 0, 0.0, 0
         in_flight, counts, inline = self.in_flight, self.counts, self._inline
         for job, completion in batch:
+            if completion.settlement.reason:
+                if completion.settlement.parked:
+                    self.parked += 1
+                else:
+                    self.dead += 1
             if job is None:
                 normal.append(completion)
                 continue

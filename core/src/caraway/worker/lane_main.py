@@ -39,10 +39,12 @@ class LaneMain:
 
     def __call__(self, config: LaneConfig, channel: Channel) -> int:
         from caraway import signals
+        from caraway.worker.logs import set_process_name
 
         app = self.app
         random.seed()
         app.forget_connections()
+        set_process_name(f"lane {config.index}")
         config = msgspec.structs.replace(
             config, owner=msgspec.structs.replace(config.owner, pid=os.getpid())
         )

@@ -2,11 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from caraway.worker.board import LaneBoard
     from caraway.worker.channel import Channel
+
+
+Totals = dict[tuple[str, str], list[float]]
+"""(task name, state) -> [runs, seconds]."""
+
+
+class Counters(Struct):
+    """What a lane counts.
+
+    Attributes:
+        counts: [task name, state, runs, seconds] each.
+        fenced: late outcomes that were fenced off.
+        dead: messages sent to the dead letters.
+        parked: messages parked.
+    """
+
+    counts: list[tuple[str, str, int, float]] = []
+    fenced: int = 0
+    dead: int = 0
+    parked: int = 0
+
+
+class Tally:
+    """What a worker counts, over all its lanes.
+
+    Attributes:
+        restarts: lanes replaced because they died or were stuck.
+        recycled: lanes replaced at their limit of tasks or memory.
+        timeouts: runs ended at their hard limit.
+        fenced, dead, parked: as in `Counters`, of lanes that have ended.
+        tasks: as in `Counters`, of lanes that have ended.
+    """
+
+    def __init__(self) -> None:
+        self.restarts = self.recycled = self.timeouts = 0
+        self.fenced = self.dead = self.parked = 0
+        self.tasks: Totals = {}
+
+    def add(self, counters: Counters) -> None:
+        """Add what a lane told."""
+        self.fenced += counters.fenced
+        self.dead += counters.dead
+        self.parked += counters.parked
+        for name, state, runs, seconds in counters.counts:
+            known = self.tasks.setdefault((name, state), [0, 0.0])
+            known[0] += runs
+            known[1] += seconds
+
+    def with_lanes(self, lanes: Iterable[LaneProcess]) -> Tally:
+        """A copy with what living lanes have told so far."""
+        total = Tally()
+        total.__dict__.update(self.__dict__)
+        total.tasks = {key: list(value) for key, value in list(self.tasks.items())}
+        for lane in lanes:
+            total.add(lane.counters)
+        return total
 
 
 class LaneProcess:
@@ -23,14 +82,25 @@ class LaneProcess:
         killed: by us.
         kill_at: when it is killed unless it has stopped (`time.monotonic`); 0.0 never.
         verdicts: (tag, started) -> (why, seconds), for runs that we ended.
-        counts: [task name, state, runs, seconds] each, as the lane last told.
-        fenced: how many late outcomes were fenced off.
+        counters: what the lane last told.
     """
 
     __slots__ = (
-        "board", "channel", "counts", "dead", "fenced", "index", "kill_at", "killed", "owner",
-        "pid", "ready", "started", "stopping", "suspended", "verdicts",
-    )  # fmt: skip
+        "board",
+        "channel",
+        "counters",
+        "dead",
+        "index",
+        "kill_at",
+        "killed",
+        "owner",
+        "pid",
+        "ready",
+        "started",
+        "stopping",
+        "suspended",
+        "verdicts",
+    )
 
     def __init__(
         self, index: int, owner: str, channel: Channel, board: LaneBoard, started: float
@@ -44,17 +114,4 @@ class LaneProcess:
         self.ready = self.stopping = self.suspended = self.dead = self.killed = False
         self.kill_at = 0.0
         self.verdicts: dict[Any, tuple[str, float]] = {}
-        self.counts: list[list[Any]] = []
-        self.fenced = 0
-
-
-Totals = dict[tuple[str, str], list[float]]
-"""(task name, state) -> [runs, seconds]."""
-
-
-def add_counts(totals: Totals, counts: list[list[Any]]) -> None:
-    """Add what a lane told to the worker's totals."""
-    for name, state, runs, seconds in counts:
-        tally = totals.setdefault((name, state), [0, 0.0])
-        tally[0] += runs
-        tally[1] += seconds
+        self.counters = Counters()

@@ -20,12 +20,12 @@ import msgspec
 from caraway.errors import CarawayError
 from caraway.interfaces import Capability
 from caraway.message import new_owner_id
-from caraway.worker.attendant import Attendant
+from caraway.worker.attendant import Attendant, counters
 from caraway.worker.channel import Channel
 from caraway.worker.lane import Lane
 from caraway.worker.lane_config import LOST, RECYCLE, LaneConfig
 from caraway.worker.lane_main import open_lane
-from caraway.worker.lanes import LaneProcess, Totals, add_counts
+from caraway.worker.lanes import Counters, LaneProcess, Tally
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -52,14 +52,13 @@ class SoloWorker:
         self.board = board
         self.template = template
         self.target = 1
-        self.totals: Totals = {}
+        self.tally = Tally()
         self.started = monotonic()
         self.lanes: dict[int, LaneProcess] = {}
-        self.restarts = 0
-        self.fenced = 0
         self.stopping = False
         self.processes = False
         self.on_ready: Callable[[], None] = lambda: None
+        self.start_faces: Callable[[], list[Any]] = list
         self._executor = executor
         self._lane: Lane | None = None
         self._attendant: Attendant | None = None
@@ -69,7 +68,9 @@ class SoloWorker:
         # Memory brokers live in this process: nobody outside could keep their leases.
         guarded = Capability.SHARED in self._capabilities()
         guardian = _guardian(self, forked=guarded and hasattr(os, "fork"))
+        # Threads come after the fork.
         control = self._control()
+        faces = self.start_faces()
         code = LOST
         try:
             while code in (LOST, RECYCLE) and not self.stopping:
@@ -78,6 +79,8 @@ class SoloWorker:
         finally:
             if control is not None:
                 control.end()
+            for face in faces:
+                face.stop()
             guardian.end()
         return 0 if code in (LOST, RECYCLE) else code
 
@@ -106,7 +109,7 @@ class SoloWorker:
             attendant.end()
             self.lanes.pop(0, None)
             process.channel.close()
-            add_counts(self.totals, [[*key, *tally] for key, tally in lane.counts.items()])
+            self.tally.add(msgspec.convert(counters(lane), Counters))
 
     def _capabilities(self) -> frozenset[Capability]:
         capabilities = self.app.transport.capabilities

@@ -6,21 +6,11 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from caraway.worker.lanes import Totals, add_counts
-
 if TYPE_CHECKING:
     from caraway.worker.health import HealthServer
     from caraway.worker.keeper import Keeper
     from caraway.worker.metrics import WorkerSnapshot
     from caraway.worker.supervisor import Supervisor
-
-
-def all_counts(supervisor: Supervisor) -> Totals:
-    """(task name, state) -> [runs, seconds], of lanes dead and alive."""
-    totals = {key: list(tally) for key, tally in list(supervisor.totals.items())}
-    for lane in list(supervisor.lanes.values()):
-        add_counts(totals, lane.counts)
-    return totals
 
 
 def start_faces(
@@ -71,7 +61,8 @@ def snapshot(supervisor: Supervisor, keeper: Keeper | None) -> WorkerSnapshot:
                 memory=resident(lane.pid) if lane.pid else 0,
             )
         )  # fmt: skip
-    counts = all_counts(supervisor)
+    tally = supervisor.tally.with_lanes(list(supervisor.lanes.values()))
+    depths = keeper.depths if keeper is not None else {}
     return WorkerSnapshot(
         node=supervisor.template.owner.worker,
         pid=os.getpid(),
@@ -81,12 +72,20 @@ def snapshot(supervisor: Supervisor, keeper: Keeper | None) -> WorkerSnapshot:
         lanes=tuple(lanes),
         tasks=tuple(
             TaskStats(name=name, outcome=state.lower(), count=int(runs), seconds=seconds)
-            for (name, state), (runs, seconds) in sorted(counts.items())
+            for (name, state), (runs, seconds) in sorted(tally.tasks.items())
         ),
         stopping=supervisor.stopping,
         broker_error=keeper.broker_error if keeper is not None else "",
-        committed=int(sum(runs for runs, _ in counts.values())),
-        fenced=supervisor.fenced + sum(lane.fenced for lane in list(supervisor.lanes.values())),
-        restarts=supervisor.restarts,
+        broker_errors=keeper.broker_errors if keeper is not None else 0,
+        committed=int(sum(runs for runs, _ in tally.tasks.values())) + tally.parked,
+        fenced=tally.fenced,
+        dead_lettered=tally.dead,
+        parked=tally.parked,
+        restarts=tally.restarts,
+        recycled=tally.recycled,
+        reclaimed=keeper.reclaimed if keeper is not None else 0,
+        timeouts=tally.timeouts,
+        ready={name: stats.ready for name, stats in depths.items()},
+        lag={name: stats.oldest for name, stats in depths.items() if stats.oldest is not None},
         stuck_timeout=stuck_after,
     )

@@ -23,7 +23,7 @@ from caraway.message import Owner, new_owner_id
 from caraway.worker.forkserver import ForkServer
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
 from caraway.worker.lane_main import LaneMain
-from caraway.worker.lanes import LaneProcess, Totals, add_counts
+from caraway.worker.lanes import Counters, LaneProcess, Tally
 from caraway.worker.undertaker import Remains
 
 if TYPE_CHECKING:
@@ -57,10 +57,8 @@ class Supervisor:
         self.target = pool.lanes
         self.stopping = False
         self.exit_code = 0
-        self.restarts = 0
-        self.totals: Totals = {}
+        self.tally = Tally()
         self.started = time.monotonic()
-        self.fenced = 0
         self.on_ready: Callable[[], None] = lambda: None
         self.processes = Capability.PROCESSES in pool.capabilities
         self._hard = False
@@ -195,8 +193,7 @@ class Supervisor:
                     self._ready_told = True
                     self.on_ready()
             elif tell == "counts":
-                lane.counts = message["counts"]
-                lane.fenced = message["fenced"]
+                lane.counters = msgspec.convert(message, Counters)
         if lane.channel.closed:
             self._selector.unregister(lane.channel)
             lane.channel.close()
@@ -230,13 +227,12 @@ class Supervisor:
         lane.dead = True
         for message in () if lane.channel.closed else lane.channel.receive():
             if message.get("tell") == "counts":
-                lane.counts, lane.fenced = message["counts"], message["fenced"]
+                lane.counters = msgspec.convert(message, Counters)
         if not lane.channel.closed:
             self._selector.unregister(lane.channel)
             lane.channel.close()
         del self.lanes[lane.index]
-        add_counts(self.totals, lane.counts)
-        self.fenced += lane.fenced
+        self.tally.add(lane.counters)
         self.keeper.unwatch(lane.owner)
         remains = Remains(
             lane.owner,
@@ -246,10 +242,11 @@ class Supervisor:
             lane.verdicts,
         )
         self.keeper.bury(remains)
+        self.tally.recycled += code == RECYCLE
         if code == RECYCLE or (lane.stopping and code == STOPPED):
             return
         if not lane.stopping or lane.killed:
-            self.restarts += 1
+            self.tally.restarts += 1
         if not lane.ready:
             self._early_deaths += 1
             if self._early_deaths > 2:
@@ -301,6 +298,7 @@ class Supervisor:
         if key in lane.verdicts:
             return
         lane.verdicts[key] = (why, seconds)
+        self.tally.timeouts += 1
         self._log().error("task %s: %s of %.1f s passed; ended", run.task_id, why, seconds)
         if self.processes:
             self.kill(lane)

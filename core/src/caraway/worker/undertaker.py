@@ -77,19 +77,21 @@ class Undertaker:
         """Id under which deliveries are adopted; the keeper renews it."""
         return self.consumer.owner.id
 
-    def bury(self, remains: Remains) -> None:
-        """Settle all.  May be called again after an error: what is done stays done.
+    def bury(self, remains: Remains) -> int:
+        """Settle all; return how many messages were given back.
+
+        May be called again after an error: what is done stays done.
 
         Raises:
             OperationalError: the broker or backend can't just now.
         """
         try:
-            self._bury(remains)
+            return self._bury(remains)
         except OwnerLost:
             self.consumer = self._open()
-            self._bury(remains)
+            return self._bury(remains)
 
-    def _bury(self, remains: Remains) -> None:
+    def _bury(self, remains: Remains) -> int:
         transport = self._app.transport
         finished = {c.settlement.tag: c for c in remains.finished}
         running = [r for r in remains.running if r.tag not in finished]
@@ -107,7 +109,7 @@ class Undertaker:
                     completions.append(self._judge(run, delivery, remains))
             if completions:
                 self._committer().apply(completions)
-        transport.reclaim(remains.owner)
+        return transport.reclaim(remains.owner)
 
     def condemn(self, owner: str, run: Running, seconds: float) -> None:
         """End one run of a living lane that can't be killed alone: its delivery is

@@ -92,6 +92,7 @@ class Worker:
             solo = SoloWorker(app, self.pool, executor, board, template)
             self.supervisor = solo
             solo.on_ready = self._ready
+            solo.start_faces = lambda: self._faces(solo, None)
             return self._finish(solo.run())
         from caraway.worker.supervisor import Supervisor
 
@@ -122,6 +123,7 @@ class Worker:
             undertaker,
             template.owner.lease,
             lambda lost: supervisor.post(lambda: supervisor.lost(lost)),
+            self.queues,
         )
         scale = app.conf.worker_autoscale
         if scale and supervisor.processes:
@@ -163,6 +165,8 @@ class Worker:
             return []
         from caraway.worker.status import start_faces
 
+        if keeper is not None:
+            keeper.chores.append(keeper.look_at_queues)
         return start_faces(supervisor, keeper, conf.worker_health_address, conf.worker_health_file)
 
     def _finish(self, code: int) -> int:
