@@ -43,8 +43,8 @@ format: .venv/.ready
 	@$(NOX) -s format
 
 clean:
-	rm -rf .nox dist build docs/_build .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .nox dist build docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf .venv
+	rm -rf .venv .bench
