@@ -46,7 +46,9 @@ class ShelfExecutor(Executor):
     def start(self) -> None:
         self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="shelf")
         self._loop = asyncio.new_event_loop()
-        self._loop_thread = threading.Thread(target=self._loop.run_forever, name="shelf-loop")
+        self._loop_thread = threading.Thread(
+            target=self._loop.run_forever, name="shelf-loop", daemon=True
+        )
         self._loop_thread.start()
 
     def execute(self, jobs: Sequence[Job], report: Report) -> None:
@@ -67,13 +69,19 @@ class ShelfExecutor(Executor):
             else:
                 self._threads.submit(self._run, job, report)
 
+    # Jobs don't raise, but a slot that is never freed would be too high a price for one
+    # that did.
     def _run(self, job: Job, report: Report) -> None:
-        report(job, job.run())
-        self._ended(job)
+        try:
+            report(job, job.run())
+        finally:
+            self._ended(job)
 
     async def _arun(self, job: Job, report: Report) -> None:
-        report(job, await job.arun())
-        self._ended(job)
+        try:
+            report(job, await job.arun())
+        finally:
+            self._ended(job)
 
     def _ended(self, job: Job) -> None:
         with self._changed:
