@@ -54,16 +54,22 @@ _HOMES = {
 
 _REWRITTEN = (
     "backend",
+    "backend_case",
+    "backend_groups",
     "pool",
+    "pool_case",
     "processes",
     "schedule",
     "serializer",
     "suite",
-    "transport_base",
     "transport_case",
-    "transport_extensions",
+    "transport_commit",
+    "transport_control",
+    "transport_delivery",
     "transport_faults",
     "transport_leases",
+    "transport_messages",
+    "transport_queues",
 )
 
 

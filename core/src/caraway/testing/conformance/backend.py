@@ -17,50 +17,17 @@ Each sentence of `caraway.interfaces.backend` has a test here.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from caraway import states
 from caraway.errors import CarawayError
 from caraway.interfaces.context import Capability
 from caraway.message import StoredResult
-from caraway.testing.conformance.processes import ProcessCase
-from caraway.testing.conformance.suite import Suite, needs, raises, skip
-
-if TYPE_CHECKING:
-    from caraway.interfaces.backend import Backend
+from caraway.testing.conformance.backend_case import BackendCase
+from caraway.testing.conformance.backend_groups import GroupTests, ProcessTests
+from caraway.testing.conformance.suite import needs, raises, skip
 
 FINAL = sorted(states.READY_STATES)
 PASSING = ("RECEIVED", "STARTED", "RETRY", "PROGRESS")
-
-
-class BackendCase(Suite):
-    """Base of the backends' tests."""
-
-    kind = "backend"
-
-    @property
-    def backend(self) -> Backend:
-        """The test's first connection."""
-        found: Backend = self.subject
-        return found
-
-    def id(self, label: object = "task") -> str:
-        """An id that only this test uses."""
-        return f"{self.unique}-{label}"
-
-    def store(
-        self, label: object = "task", state: str = states.SUCCESS, payload: bytes = b"{}",
-        ttl: float = 0.0, backend: Backend | None = None,
-    ) -> None:  # fmt: skip
-        """Store one state."""
-        chosen = self.backend if backend is None else backend
-        chosen.store([StoredResult(self.id(label), state, payload, ttl)])
-
-    def state(self, label: object = "task", backend: Backend | None = None) -> str:
-        """The stored state, PENDING if there is none."""
-        chosen = self.backend if backend is None else backend
-        found = chosen.get([self.id(label)]).get(self.id(label))
-        return states.PENDING if found is None else found.state
 
 
 class StoreTests(BackendCase):
@@ -282,85 +249,6 @@ class ExpiryTests(BackendCase):
         assert self.backend.forget([self.id("short")]) == 0
 
 
-class GroupTests(BackendCase):
-    """`Capability.GROUPS`."""
-
-    @needs(Capability.GROUPS)
-    def test_a_group_is_restored_as_it_was_saved(self) -> None:
-        self.backend.save_group(self.id("g"), b"\x00[1, 2]\xff", 0.0)
-        assert self.open().restore_group(self.id("g")) == b"\x00[1, 2]\xff"
-        self.backend.save_group(self.id("g"), b"new", 0.0)
-        assert self.backend.restore_group(self.id("g")) == b"new"
-
-    @needs(Capability.GROUPS)
-    def test_unknown_and_expired_groups_are_none(self) -> None:
-        assert self.backend.restore_group(self.id("never")) is None
-        self.backend.save_group(self.id("g"), b"x", self.unit)
-        assert self.backend.restore_group(self.id("g")) == b"x"
-        self.pass_time(1.5)
-        assert self.backend.restore_group(self.id("g")) is None
-
-    @needs(Capability.GROUPS)
-    def test_deleting_a_group_is_idempotent_and_drops_its_join(self) -> None:
-        self.backend.save_group(self.id("g"), b"x", 0.0)
-        assert self.backend.join(self.id("g"), "m1", 2, 0.0) is False
-        for _ in range(2):
-            self.backend.delete_group(self.id("g"))
-        assert self.backend.restore_group(self.id("g")) is None
-        assert self.backend.join(self.id("g"), "m2", 2, 0.0) is False
-
-    @needs(Capability.GROUPS)
-    def test_the_last_member_to_join_is_told_so(self) -> None:
-        other = self.open()
-        for index in range(9):
-            backend = other if index % 2 else self.backend
-            assert backend.join(self.id("g"), f"m{index}", 10, 0.0) is False
-        assert other.join(self.id("g"), "m9", 10, 0.0) is True
-
-    @needs(Capability.GROUPS)
-    def test_members_count_once_however_often_they_report(self) -> None:
-        for _ in range(5):
-            assert self.backend.join(self.id("g"), "m0", 3, 0.0) is False
-            assert self.backend.join(self.id("g"), "m1", 3, 0.0) is False
-        assert self.backend.join(self.id("g"), "m2", 3, 0.0) is True
-
-    @needs(Capability.GROUPS)
-    def test_after_the_join_only_its_completer_is_told_again(self) -> None:
-        assert self.backend.join(self.id("g"), "m0", 2, 0.0) is False
-        assert self.backend.join(self.id("g"), "m1", 2, 0.0) is True
-        assert self.backend.join(self.id("g"), "m0", 2, 0.0) is False
-        assert self.open().join(self.id("g"), "m1", 2, 0.0) is True
-        assert self.backend.join(self.id("g"), "m0", 2, 0.0) is False
-
-    @needs(Capability.GROUPS)
-    def test_a_group_of_one_joins_at_once(self) -> None:
-        assert self.backend.join(self.id("g"), "m0", 1, 0.0) is True
-
-    @needs(Capability.GROUPS)
-    def test_groups_join_each_for_itself(self) -> None:
-        assert self.backend.join(self.id("g"), "m0", 2, 0.0) is False
-        assert self.backend.join(self.id("h"), "m1", 2, 0.0) is False
-        assert self.backend.join(self.id("g"), "m1", 2, 0.0) is True
-
-    @needs(Capability.GROUPS)
-    def test_of_sixteen_threads_exactly_one_completes_the_join(self) -> None:
-        backends = [self.open() for _ in range(4)]
-        for number in range(10):
-            group = self.id(f"g{number}")
-
-            def join(index: int, group: str = group) -> bool:
-                answer: bool = backends[index % 4].join(group, f"m{index}", 16, 60.0)
-                return answer
-
-            assert sum(self.at_once(join, 16)) == 1
-
-    @needs(Capability.GROUPS)
-    def test_a_join_ends_with_its_time(self) -> None:
-        assert self.backend.join(self.id("g"), "m0", 2, self.unit) is False
-        self.pass_time(1.5)
-        assert self.backend.join(self.id("g"), "m1", 2, self.unit) is False
-
-
 class LifecycleTests(BackendCase):
     """Opening and closing, once, twice and very often."""
 
@@ -406,49 +294,6 @@ class LifecycleTests(BackendCase):
         with raises(CarawayError):
             backend = load(self.plain("factory"))(Url.parse(self.unreachable), {}, self.context)
             backend.store([StoredResult("x", "SUCCESS", b"{}")])
-
-
-class ProcessTests(BackendCase, ProcessCase):
-    """What `Capability.SHARED` and `Capability.PERSISTENT` promise."""
-
-    @needs(Capability.SHARED, Capability.PERSISTENT)
-    def test_what_was_stored_outlives_who_stored_it(self) -> None:
-        victim = self.victim("store")
-        victim.wait_for(20, self.patience)
-        victim.kill()
-        stored = victim.said()
-        found = self.backend.get(stored)
-        assert sorted(found) == sorted(stored)
-        assert {i: result.payload.decode() for i, result in found.items()} == {i: i for i in stored}
-
-    @needs(Capability.SHARED)
-    def test_a_result_stored_by_another_process_ends_the_wait(self) -> None:
-        self.use_real_time()
-        ids = [self.id(number) for number in range(5)]
-        waiting = [self.spawn(self.backend.wait, [i], self.patience * 3) for i in ids]
-        self.victim("store")
-        for task_id, waiter in zip(ids, waiting, strict=True):
-            assert list(waiter.result(self.patience)) == [task_id]
-
-    @needs(Capability.SHARED, Capability.GROUPS)
-    def test_of_many_processes_exactly_one_completes_a_join(self) -> None:
-        self.use_real_time()
-        self.backend.ping()
-        members, groups = 3, 40
-        victims = [
-            self.victim("join", member=f"m{index}", size=members, groups=groups)
-            for index in range(members)
-        ]
-        for victim in victims:
-            victim.wait_for(1, self.patience)
-        for victim in victims:
-            victim.tell("go")
-        deadline = time.monotonic() + self.patience
-        while not all(victim.said()[-1] == "done" for victim in victims):
-            assert time.monotonic() < deadline, "the joins did not end"
-            time.sleep(0.01)
-        completed = [line for victim in victims for line in victim.said()[1:-1]]
-        assert sorted(completed) == sorted(self.id(number) for number in range(groups))
 
 
 class BackendSuite(StoreTests, WaitTests, ExpiryTests, GroupTests, LifecycleTests, ProcessTests):

@@ -17,24 +17,23 @@ Each sentence of `caraway.interfaces.transport` has a test here.
 
 from __future__ import annotations
 
-from caraway.testing.conformance.transport_base import (
-    FetchTests,
-    LifecycleTests,
-    PublishTests,
-    QueueTests,
-    SettleTests,
-)
-from caraway.testing.conformance.transport_extensions import (
-    BroadcastTests,
+from caraway.testing.conformance.transport_commit import CommitTests
+from caraway.testing.conformance.transport_control import BroadcastTests, InspectTests
+from caraway.testing.conformance.transport_delivery import (
     DeadLetterTests,
     DelayTests,
     ExpiryTests,
-    InspectTests,
     PriorityTests,
     RevokeTests,
 )
 from caraway.testing.conformance.transport_faults import ConnectionTests, KillTests
-from caraway.testing.conformance.transport_leases import AdoptTests, CommitTests, LeaseTests
+from caraway.testing.conformance.transport_leases import AdoptTests, LeaseTests
+from caraway.testing.conformance.transport_messages import FetchTests, PublishTests
+from caraway.testing.conformance.transport_queues import (
+    LifecycleTests,
+    QueueTests,
+    SettleTests,
+)
 
 
 class TransportSuite(

@@ -1,0 +1,204 @@
+"""What a transport may do for people and remote control: inspect, broadcast."""
+
+from __future__ import annotations
+
+import time
+
+from caraway.interfaces.context import Capability
+from caraway.message import Queue, Settlement
+from caraway.testing.conformance.suite import needs
+from caraway.testing.conformance.transport_case import TransportCase, ack, bodies
+
+
+class InspectTests(TransportCase):
+    """`Capability.INSPECT`."""
+
+    @needs(Capability.INSPECT)
+    def test_a_ready_message_is_found_with_what_goes_first(self) -> None:
+        self.publish("first", "second", "third")
+        (found,) = self.transport.find(self.task_id("third"))
+        assert (found.place, found.queue, found.message.body) == ("ready", self.name(), b"third")
+        assert found.ahead in (2, None)
+
+    @needs(Capability.INSPECT, Capability.DELAY)
+    def test_a_delayed_message_is_found_with_its_time(self) -> None:
+        due = self.now() + 100 * self.unit
+        self.publish("later", due=due)
+        (found,) = self.transport.find(self.task_id("later"))
+        assert found.place == "delayed"
+        assert abs(found.due - due) < 0.01
+
+    @needs(Capability.INSPECT)
+    def test_a_held_message_is_found_with_its_owner(self) -> None:
+        self.publish("held")
+        consumer = self.consumer()
+        self.take(consumer, 1)
+        (found,) = self.open().find(self.task_id("held"))
+        assert (found.place, found.owner, found.attempt) == ("held", consumer.owner.id, 1)
+
+    @needs(Capability.INSPECT, Capability.DEAD_LETTERS)
+    def test_a_dead_message_is_found_with_its_reason(self) -> None:
+        self.publish("dead", "parked")
+        consumer = self.consumer()
+        dead, parked = self.take(consumer, 2)
+        consumer.settle(
+            [
+                Settlement(dead.tag, "reject", reason="poison"),
+                Settlement(parked.tag, "reject", reason="unknown task", parked=True),
+            ]
+        )
+        (found,) = self.transport.find(self.task_id("dead"))
+        assert (found.place, found.reason) == ("dead", "poison")
+        (found,) = self.transport.find(self.task_id("parked"))
+        assert (found.place, found.reason) == ("parked", "unknown task")
+
+    @needs(Capability.INSPECT)
+    def test_what_is_nowhere_is_not_found(self) -> None:
+        self.publish("done")
+        consumer = self.consumer()
+        consumer.settle(ack(*self.take(consumer, 1)))
+        assert not self.transport.find(self.task_id("done"))
+        assert not self.transport.find(self.task_id("never"))
+
+    @needs(Capability.INSPECT)
+    def test_peeking_takes_nothing(self) -> None:
+        self.publish(*range(30))
+        for _ in range(2):
+            seen = self.transport.peek(self.name(), limit=5)
+            assert bodies(seen) == [b"0", b"1", b"2", b"3", b"4"]
+        assert len(self.transport.peek(self.name())) == 20
+        assert not self.transport.peek(self.name("never"))
+        (delivery,) = self.take(self.consumer(), 1)
+        assert (delivery.message.body, delivery.attempt) == (b"0", 1)
+
+    @needs(Capability.INSPECT)
+    def test_live_owners_are_listed_with_what_they_told(self) -> None:
+        self.publish(1, 2)
+        consumer = self.consumer(
+            self.name(), self.name("b"), worker="w@h", host="h", pid=7, tasks=("a", "b")
+        )
+        self.take(consumer, 2)
+        (found,) = (f for f in self.open().owners() if f.owner.id == consumer.owner.id)
+        assert found.owner == consumer.owner
+        assert sorted(found.queues) == sorted([self.name(), self.name("b")])
+        assert found.held == 2
+        assert found.expires > self.now()
+        consumer.close()
+        assert consumer.owner.id not in [f.owner.id for f in self.transport.owners()]
+
+    @needs(Capability.INSPECT, Capability.LEASE)
+    def test_owners_whose_lease_ended_are_not_listed(self) -> None:
+        consumer = self.consumer(lease=self.unit)
+        self.pass_time(1.5)
+        self.consumer(self.name("other")).fetch(1, 0)
+        assert consumer.owner.id not in [f.owner.id for f in self.transport.owners()]
+
+
+class BroadcastTests(TransportCase):
+    """`Capability.BROADCAST`."""
+
+    def topic(self, label: str) -> str:
+        """A topic that only this test uses."""
+        return f"check.{self.unique}.{label}"
+
+    @needs(Capability.BROADCAST)
+    def test_every_subscriber_is_reached(self) -> None:
+        self.use_real_time()
+        channels = [self.open().broadcast() for _ in range(3)]
+        subscriptions = [channel.subscribe([self.topic("x")]) for channel in channels]
+        channels[0].publish([(self.topic("x"), b"\x00\xff")])
+        for subscription in subscriptions:
+            assert self.receive(subscription, 1) == [(self.topic("x"), b"\x00\xff")]
+            subscription.close()
+
+    def receive(self, subscription: object, count: int) -> list[tuple[str, bytes]]:
+        """Receive so many pairs."""
+        deadline = time.monotonic() + self.patience
+        got: list[tuple[str, bytes]] = []
+        while len(got) < count and time.monotonic() < deadline:
+            got += subscription.receive(0.2)  # type: ignore[attr-defined]
+        return got
+
+    @needs(Capability.BROADCAST)
+    def test_only_subscribed_topics_are_received_in_order(self) -> None:
+        self.use_real_time()
+        channel = self.transport.broadcast()
+        exact = channel.subscribe([self.topic("a"), self.topic("b")])
+        star = channel.subscribe([self.topic("a*")])
+        sent = [(self.topic(label), label.encode()) for label in ("a", "c", "ab", "b", "a.b")]
+        channel.publish(sent)
+        channel.publish([(self.topic("a"), b"end")])
+        assert [payload for _, payload in self.receive(exact, 3)] == [b"a", b"b", b"end"]
+        assert [payload for _, payload in self.receive(star, 4)] == [b"a", b"ab", b"a.b", b"end"]
+        assert not exact.receive(0.05)
+        exact.close()
+        star.close()
+
+    @needs(Capability.BROADCAST)
+    def test_late_subscribers_miss_what_went_before(self) -> None:
+        self.use_real_time()
+        channel = self.transport.broadcast()
+        channel.publish([(self.topic("x"), b"early")])
+        subscription = channel.subscribe([self.topic("x")])
+        channel.publish([(self.topic("x"), b"late")])
+        assert self.receive(subscription, 1) == [(self.topic("x"), b"late")]
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_publishing_to_nobody_is_no_error(self) -> None:
+        self.transport.broadcast().publish([(self.topic("x"), b"1"), (self.topic("y"), b"")])
+
+    @needs(Capability.BROADCAST)
+    def test_a_waiting_subscriber_is_woken_by_a_message(self) -> None:
+        self.use_real_time()
+        subscription = self.open().broadcast().subscribe([self.topic("x")])
+        receiving = self.spawn(self.receive, subscription, 1)
+        time.sleep(0.1)
+        self.transport.broadcast().publish([(self.topic("x"), b"now")])
+        assert receiving.result(self.patience) == [(self.topic("x"), b"now")]
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_a_waiting_subscriber_returns_when_it_is_woken(self) -> None:
+        self.use_real_time()
+        subscription = self.transport.broadcast().subscribe([self.topic("x")])
+        receiving = self.spawn(subscription.receive, self.patience * 3)
+        time.sleep(0.1)
+        subscription.wake()
+        assert list(receiving.result(self.patience)) == []
+        subscription.close()
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_a_receive_that_gets_nothing_ends_with_its_timeout(self) -> None:
+        self.use_real_time()
+        subscription = self.transport.broadcast().subscribe([self.topic("x")])
+        started = time.monotonic()
+        assert not subscription.receive(0)
+        assert not subscription.receive(0.1)
+        assert time.monotonic() - started < self.patience / 2
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_messages_of_many_publishers_all_arrive(self) -> None:
+        self.use_real_time()
+        subscription = self.transport.broadcast().subscribe([self.topic("*")])
+        channels = [self.open().broadcast() for _ in range(4)]
+
+        def publish(index: int) -> None:
+            for number in range(50):
+                channels[index].publish([(self.topic(str(index)), b"%d" % number)])
+
+        self.at_once(publish, 4)
+        got = self.receive(subscription, 200)
+        assert len(got) == 200
+        for index in range(4):
+            mine = [payload for topic, payload in got if topic == self.topic(str(index))]
+            assert mine == [b"%d" % number for number in range(50)]
+        subscription.close()
+
+    @needs(Capability.BROADCAST)
+    def test_broadcasts_do_not_go_to_queues(self) -> None:
+        self.transport.declare([Queue(name=self.name())])
+        self.transport.broadcast().publish([(self.name(), b"x")])
+        self.nothing(self.consumer())
