@@ -93,11 +93,20 @@ class Supervisor:
             while self._posts:
                 self._posts.popleft()()
             self._watch(time.monotonic())
-            if self._server.channel.closed and not self.stopping:
-                self._log().critical("the fork server died; the worker starts over")
-                self.exit_code = RECYCLE
-                self.stop(hard=False)
+            if self._server.channel.closed:
+                self._without_server()
         return self.exit_code
+
+    def _without_server(self) -> None:
+        """The fork server died, and with it the news of lanes: a lane is dead when its
+        channel is.  When all have ended, the worker starts over."""
+        if not self.stopping:
+            self._log().critical("the fork server died; the worker starts over")
+            self.exit_code = RECYCLE
+            self.stop(hard=False)
+        for lane in list(self.lanes.values()):
+            if lane.channel.closed:
+                self._exited(lane, STOPPED)
 
     def post(self, call: Callable[[], Any]) -> None:
         """Have the loop do something; any thread or signal handler may call this."""

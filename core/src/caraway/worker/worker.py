@@ -127,6 +127,7 @@ class Worker:
         )
         scale = app.conf.worker_autoscale
         if scale and supervisor.processes:
+            supervisor.target = int(scale[1])
             keeper.chores.append(Autoscaler(supervisor, *scale).look)
         keeper.start()
         control = None
