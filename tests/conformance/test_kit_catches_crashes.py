@@ -134,6 +134,7 @@ def test_a_broken_store_fails_the_tests_that_kill(
         f"broken_stores:{broken}",
         lambda path: f"sqlite:///{path}/store.db",
         only=lambda name: name.removeprefix("test_") in expected,
+        patience=4.0,
         **(attributes if kind == "transport" else {}),
     )
     assert Capability.SHARED.value in report.declared

@@ -197,6 +197,7 @@ def test_schedules_of_one_name_are_shared(connect: Open) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_starts_empty_whoever_held_the_lock(connect: Open) -> None:
     transport = connect(MemoryTransport)
     publish(transport, b"1")

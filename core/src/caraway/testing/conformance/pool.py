@@ -333,12 +333,12 @@ class InterruptTests(PoolCase):
 
     def test_an_interrupt_hits_its_own_job_only(self) -> None:
         executor = self.started()
-        for number in range(200):
+        for number in range(100):
             self.reports.clear()
             jobs = [Probe(i, lambda _: sum(range(400))) for i in range(8)]
             target = jobs[number % 4]
 
-            def action(target: Probe = target, pause: float = number / 200 * 1e-4) -> None:
+            def action(target: Probe = target, pause: float = number / 100 * 1e-4) -> None:
                 target.begun.wait(1.0)
                 time.sleep(pause)
                 executor.interrupt(target, SoftTimeLimitExceeded)
