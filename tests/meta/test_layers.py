@@ -10,7 +10,7 @@ LIMIT = 400
 
 _SUITE = "a suite is one class to inherit from, with a test per sentence of its contract"
 LONGER: dict[str, tuple[int, str]] = {
-    "testing/conformance/pool.py": (610, _SUITE),
+    "testing/conformance/pool.py": (450, _SUITE),
 }
 """File -> lines it may have at most, and why it isn't split.  Only ever shrink these."""
 
