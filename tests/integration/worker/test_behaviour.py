@@ -33,7 +33,7 @@ def test_every_pool_runs_sync_and_async_tasks_and_stops_when_told(site: Any, poo
 def test_retries_ignore_reject_and_failures(site: Any, pool: str) -> None:
     site.worker("-P", pool, "-c", "2")
     assert site.send("flaky", 2).get(timeout=20) == 2
-    with pytest.raises(Exception, match="retry|Retry"):
+    with pytest.raises(Exception, match=r"retry|Retry"):
         site.send("flaky", 9).get(timeout=20)
     with pytest.raises(KeyError):
         site.send("auto", 9).get(timeout=20)
