@@ -51,10 +51,10 @@ class Workers:
 
     # -- fetching ----------------------------------------------------------------------
     worker_prefetch_limit = Setting(
-        POSITIVE, 256, "Most messages a lane takes at a time, however short they run."
+        POSITIVE, 1024, "Most messages a lane takes at a time, however short they run."
     )
     worker_prefetch_seconds = Setting(
-        DURATION, 0.02, "A lane takes about what it runs in this time."
+        DURATION, 0.05, "A lane takes about what it runs in this time."
     )
     worker_disable_prefetch = Setting(BOOL, False, "A lane takes only what it can start now.")
     worker_disable_rate_limits = Setting(

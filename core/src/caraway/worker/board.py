@@ -34,7 +34,7 @@ _STARTED: Final = struct.Struct("<d")
 _COUNT: Final = struct.Struct("<Q")
 _LENGTH: Final = struct.Struct("<I")
 _JOURNAL_OFFSET: Final = 40
-JOURNAL_SIZE: Final = 256 * 1024
+JOURNAL_SIZE: Final = 512 * 1024
 """Bytes of journal a lane has; a batch that fills it is committed early."""
 
 

@@ -150,7 +150,11 @@ class Keeper(threading.Thread):
             logging.getLogger("caraway.worker").exception("keeper")
 
     def _renew(self) -> bool:
-        owners = [*list(self._owners), self._undertaker.owner]
+        owners = list(self._owners)
+        if self._undertaker.owner:
+            owners.append(self._undertaker.owner)
+        if not owners:
+            return True
         try:
             lost = list(self._app.transport.renew(owners))
         except CarawayError as exc:

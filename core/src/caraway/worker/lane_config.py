@@ -29,8 +29,8 @@ class LaneConfig(Struct, frozen=True, kw_only=True):
     index: int
     owner: Owner
     queues: tuple[Queue, ...]
-    prefetch_limit: int = 256
-    prefetch_seconds: float = 0.02
+    prefetch_limit: int = 1024
+    prefetch_seconds: float = 0.05
     max_deliveries: int = 3
     max_tasks: int = 0
     max_memory: int = 0

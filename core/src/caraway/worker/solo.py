@@ -259,7 +259,7 @@ def _bury(worker: SoloWorker, owner: str) -> None:
     try:
         undertaker = Undertaker(worker.app, heir, template.max_deliveries, template.owner.worker)
         undertaker.bury(remains)
-        undertaker.consumer.close()
+        undertaker.close()
     except CarawayError:
         # Nobody is left to tell: the lease brings the messages back.
         return

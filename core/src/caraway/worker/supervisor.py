@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from caraway.worker.keeper import Keeper
 
 _TICK = 0.1
-"""Seconds between two looks at the boards: the precision of hard limits."""
+"""Seconds between two looks at the boards while something runs: the precision of hard
+limits."""
+_CALM_TICK = 0.5
+"""The same while nothing does."""
 _KILL_GRACE = 3.0
 """Seconds a lane has, beyond its own deadline, before it is killed."""
 
@@ -62,6 +65,7 @@ class Supervisor:
         self.on_ready: Callable[[], None] = lambda: None
         self.processes = Capability.PROCESSES in pool.capabilities
         self._hard = False
+        self._tick = _TICK
         self._posts: deque[Callable[[], Any]] = deque()
         self._early_deaths = 0
         self._not_before = 0.0
@@ -88,7 +92,7 @@ class Supervisor:
         self._handle_signals()
         while not (self.stopping and not self.lanes):
             self._keep_number()
-            for key, _ in self._selector.select(_TICK):
+            for key, _ in self._selector.select(self._tick):
                 key.data()
             while self._posts:
                 self._posts.popleft()()
@@ -280,6 +284,7 @@ class Supervisor:
 
     def _watch(self, now: float) -> None:
         stuck = float(self.app.conf.worker_stuck_timeout or 0.0)
+        self._tick = _CALM_TICK
         for lane in list(self.lanes.values()):
             if lane.dead or not lane.pid:
                 continue
@@ -289,6 +294,8 @@ class Supervisor:
                 self.kill(lane)
                 continue
             running = lane.board.running()
+            if running:
+                self._tick = _TICK
             for run in running:
                 if run.hard and now - run.started >= run.hard:
                     self._enforce(lane, run, "time limit", run.hard)

@@ -70,12 +70,24 @@ class Undertaker:
         self._max = max_deliveries
         self._hostname = hostname
         self._plans: dict[str, TaskPlan] = {}
-        self.consumer = heir()
+        self.consumer: Consumer | None = None
 
     @property
     def owner(self) -> str:
-        """Id under which deliveries are adopted; the keeper renews it."""
-        return self.consumer.owner.id
+        """Id under which deliveries are adopted, for the keeper to renew; empty until
+        the first is."""
+        return self.consumer.owner.id if self.consumer is not None else ""
+
+    def close(self) -> None:
+        """End the owner."""
+        if self.consumer is not None:
+            self.consumer.close()
+
+    def _heir(self) -> Consumer:
+        # Opened with the first need: a worker starts while its broker is away.
+        if self.consumer is None:
+            self.consumer = self._open()
+        return self.consumer
 
     def bury(self, remains: Remains) -> int:
         """Settle all; return how many messages were given back.
@@ -88,7 +100,7 @@ class Undertaker:
         try:
             return self._bury(remains)
         except OwnerLost:
-            self.consumer = self._open()
+            self.consumer = None
             return self._bury(remains)
 
     def _bury(self, remains: Remains) -> int:
@@ -98,7 +110,7 @@ class Undertaker:
         if (finished or running) and Capability.ADOPT in transport.capabilities:
             tags = [*finished, *(r.tag for r in running)]
             adopted = {
-                d.tag: d for d in transport.adopt(remains.owner, tags, self.consumer.owner.id)
+                d.tag: d for d in transport.adopt(remains.owner, tags, self._heir().owner.id)
             }
             completions = [c for tag, c in finished.items() if tag in adopted]
             for run in running:
@@ -115,7 +127,7 @@ class Undertaker:
         """End one run of a living lane that can't be killed alone: its delivery is
         taken from the lane, and fails; what the lane makes of it later is fenced off."""
         transport = self._app.transport
-        for delivery in transport.adopt(owner, [run.tag], self.consumer.owner.id):
+        for delivery in transport.adopt(owner, [run.tag], self._heir().owner.id):
             plan = self._plan(delivery)
             completion = (
                 plan.timed_out(delivery, seconds)
@@ -127,7 +139,7 @@ class Undertaker:
     def _committer(self) -> Committer:
         app = self._app
         backend = app.backend if app.backend_enabled else None
-        return Committer(app.transport, backend, self.consumer)
+        return Committer(app.transport, backend, self._heir())
 
     def _judge(self, run: Running, delivery: Delivery, remains: Remains) -> Completion:
         plan = self._plan(delivery)

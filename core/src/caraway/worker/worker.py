@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +68,7 @@ class Worker:
         self.pool: Pool = app.registry.pool(self.pool_name, self.concurrency, conf)
         self.on_ready = on_ready
         self.supervisor: Any = None
-        self._stop_requested = False
+        self._stopped_early = False
 
     # -- running -----------------------------------------------------------------------
 
@@ -77,9 +79,12 @@ class Worker:
         SIGHUP (replace all lanes), where the platform has them.
         """
         app = self.app
+        self._handle_early_signals()
         tasks = tuple(app.tasks)
         self._check_tasks()
         self._check_broker()
+        if self._stopped_early:
+            return self._finish(0)
         app.close()
         template = self._template(tasks)
         executor = self.pool.executor()
@@ -139,6 +144,8 @@ class Worker:
             control.start()
         faces = self._faces(supervisor, keeper)
         try:
+            if self._stopped_early:
+                supervisor.post(supervisor.stop)
             return int(supervisor.run(keeper))
         finally:
             if control is not None:
@@ -147,7 +154,7 @@ class Worker:
                 face.stop()
             keeper.finish(timeout=10.0)
             try:
-                undertaker.consumer.close()
+                undertaker.close()
             except CarawayError as exc:
                 self._log().warning("closing: %s", exc)
 
@@ -191,6 +198,19 @@ class Worker:
         if self.on_ready is not None:
             self.on_ready()
 
+    def _handle_early_signals(self) -> None:
+        """A signal that comes before the supervisor listens must not kill half a worker."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def on_stop(*_: Any) -> None:
+            self._stopped_early = True
+            if self.supervisor is not None:
+                self.stop()
+
+        signal.signal(signal.SIGTERM, on_stop)
+        signal.signal(signal.SIGINT, on_stop)
+
     # -- preparing ---------------------------------------------------------------------
 
     def _check_tasks(self) -> None:
@@ -203,17 +223,24 @@ class Worker:
             parse_rate(TaskPlan(self.app, task, None, self.hostname).rate)
 
     def _check_broker(self) -> None:
-        """Meet a broken setting here, in the foreground, and not in every lane.
-
-        A broker that is merely away is waited for by the lanes.
-        """
+        """Meet a broken setting here, in the foreground, and not in every lane; wait for
+        a broker that is merely away."""
         from caraway.errors import TransportUnavailable
 
         app = self.app
-        try:
-            app.transport.declare(self.queues)
-        except TransportUnavailable as exc:
-            self._log().warning("the broker can't be reached yet: %s", exc)
+        wait = 0.1
+        while not self._stopped_early:
+            try:
+                app.transport.declare(self.queues)
+                break
+            except TransportUnavailable as exc:
+                self._log().warning(
+                    "the broker can't be reached: %s; trying again in %.1f s", exc, wait
+                )
+                time.sleep(wait)
+                wait = min(wait * 2, 5.0)
+        if self._stopped_early:
+            return
         shared = Capability.SHARED in app.transport.capabilities
         if not shared and not self.pool.in_process and hasattr(os, "fork"):
             raise ImproperlyConfigured(
