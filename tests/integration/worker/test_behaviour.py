@@ -217,6 +217,26 @@ def test_the_pool_grows_and_shrinks_by_remote_control(
     assert site.workers[0].wait(10) == 0
 
 
+def test_limits_set_by_remote_control_hold_for_lanes_that_start_later(site: Any) -> None:
+    worker = site.worker("-c", "1")
+    before = site.send("pid").get(timeout=20)
+    site.app.control.time_limit("site_app.nap", hard=0.3, reply=True)
+    worker.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20
+    while site.send("pid").get(timeout=20) == before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with pytest.raises(Exception, match=r"TimeLimit|0\.3"):
+        site.send("nap", 20).get(timeout=20)
+
+
+def test_rate_limits_can_be_switched_off(site: Any, wait_until: Callable[..., Any]) -> None:
+    site.worker("-c", "1", env={"CARAWAY_WORKER_DISABLE_RATE_LIMITS": "1"})
+    site.app.control.rate_limit("site_app.limited", "1/m")
+    wait_until(lambda: site.app.control.rate_limit("site_app.limited", "1/m", reply=True))
+    for n in range(3):
+        site.send("limited", n).get(timeout=20)
+
+
 def test_hup_replaces_every_lane(site: Any, wait_until: Callable[..., Any]) -> None:
     worker = site.worker("-c", "1")
     before = site.send("pid").get(timeout=20)

@@ -70,7 +70,9 @@ class LzmaCompressor(Compressor):
     def decompress(self, data: bytes) -> bytes:
         import lzma
 
-        return _inflate(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_SIZE), data, lzma.LZMAError)
+        return _inflate(
+            lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_SIZE), data, lzma.LZMAError
+        )
 
 
 def _inflate(decompressor: Any, data: bytes, error: type[Exception]) -> bytes:

@@ -131,7 +131,7 @@ def _elsewhere(_context: click.Context, param: click.Parameter, value: Any) -> N
 @click.option("--max-memory-per-child", metavar="KIB", help="Replace a process of this size.")
 @click.option("--disable-prefetch", is_flag=True, help="Take only what can start now.")
 @click.option("--purge", is_flag=True, help="Empty the queues first.  Their tasks are lost.")
-@click.option("-E", "--task-events", is_flag=True, help="Publish events, for monitors.")
+@click.option("-E", "--task-events", is_flag=True, help="Publish events (no effect yet).")
 @click.option(
     "--health",
     metavar="HOST:PORT",

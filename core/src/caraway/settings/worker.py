@@ -86,8 +86,9 @@ class Workers:
         old=("CELERY_ENABLE_REMOTE_CONTROL",),
     )  # fmt: skip
     worker_send_task_events = Setting(
-        BOOL, False, "Events of tasks are published, for monitors.", old=("CELERY_SEND_EVENTS",)
-    )
+        BOOL, False, "Events of tasks are published, for monitors.",
+        old=("CELERY_SEND_EVENTS",), awaits="events of workers",
+    )  # fmt: skip
 
     # -- logging -----------------------------------------------------------------------
     worker_log_level = Setting(STR, "WARNING", "Least level that is logged.")

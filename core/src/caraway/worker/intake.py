@@ -133,10 +133,13 @@ class Intake:
         return plan
 
     def set_rate(self, name: str, rate: str | float | None) -> None:
-        """Set a task's rate limit, ``"10/m"`` or a number a second; None or 0 for none."""
+        """Set a task's rate limit, ``"10/m"`` or a number a second; None or 0 for none.
+
+        Has no effect with ``worker_disable_rate_limits``.
+        """
         from caraway.ratelimit import parse_rate
 
-        per_second = parse_rate(rate)
+        per_second = 0.0 if self._app.conf.worker_disable_rate_limits else parse_rate(rate)
         share = per_second * self._config.rate_share
         self._gates[name] = RateGate(share) if share > 0 else None
 

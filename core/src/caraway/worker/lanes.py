@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -115,3 +116,13 @@ class LaneProcess:
         self.kill_at = 0.0
         self.verdicts: dict[Any, tuple[str, float]] = {}
         self.counters = Counters()
+
+
+def exit_text(code: int) -> str:
+    """How a process ended, for people: ``signal 9 (SIGKILL)``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"

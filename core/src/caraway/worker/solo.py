@@ -62,6 +62,7 @@ class SoloWorker:
         self._executor = executor
         self._lane: Lane | None = None
         self._attendant: Attendant | None = None
+        self._standing: dict[tuple[str, str], dict[str, Any]] = {}
 
     def run(self) -> int:
         """Run until stopped."""
@@ -96,6 +97,8 @@ class SoloWorker:
             return 1 if not self.stopping else 0
         guardian.watch(owner.id)
         self._attendant = attendant = Attendant(lane, None, enforce_hard=True)
+        for order in list(self._standing.values()):
+            attendant.obey(order)
         attendant.start()
         ours, theirs = Channel.pair()
         theirs.close()
@@ -141,7 +144,9 @@ class SoloWorker:
             self._lane.stop(hard=hard)
 
     def tell_lanes(self, **message: Any) -> None:
-        """Have the lane's attendant obey."""
+        """Have the lane's attendant obey; limits of a task hold for later lanes, too."""
+        if message["do"] in ("rate_limit", "time_limit"):
+            self._standing[message["do"], message["task"]] = message
         if self._attendant is not None:
             self._attendant.obey(message)
 

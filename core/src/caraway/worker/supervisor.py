@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from caraway.interfaces import Capability
-from caraway.message import Owner, new_owner_id
+from caraway.message import new_owner_id
 from caraway.worker.forkserver import ForkServer
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
 from caraway.worker.lane_main import LaneMain
-from caraway.worker.lanes import Counters, LaneProcess, Tally
+from caraway.worker.lanes import Counters, LaneProcess, Tally, exit_text
 from caraway.worker.undertaker import Remains
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Supervisor:
         self._hard = False
         self._tick = _TICK
         self._posts: deque[Callable[[], Any]] = deque()
+        self._standing: dict[tuple[str, str], dict[str, Any]] = {}
         self._early_deaths = 0
         self._not_before = 0.0
         self._ready_told = False
@@ -198,6 +199,8 @@ class Supervisor:
             tell = message.get("tell")
             if tell == "ready":
                 lane.ready = True
+                for order in self._standing.values():
+                    lane.channel.send(**order)
                 self._early_deaths = 0
                 self.keeper.watch(lane.owner)
                 if not self._ready_told and sum(p.ready for p in self.lanes.values()) >= min(
@@ -249,7 +252,7 @@ class Supervisor:
         self.keeper.unwatch(lane.owner)
         remains = Remains(
             lane.owner,
-            _exit_text(code),
+            exit_text(code),
             list(lane.board.journal()),
             lane.board.running(),
             lane.verdicts,
@@ -267,7 +270,7 @@ class Supervisor:
                 self._not_before = time.monotonic() + wait
                 self._log().error(
                     "a lane died before it was ready (%s), %d times in a row; next try in %.1f s",
-                    _exit_text(code), self._early_deaths, wait,
+                    exit_text(code), self._early_deaths, wait,
                 )  # fmt: skip
         if code != LOST and not lane.stopping:
             # A lane that was killed for one of its tasks has been told of already.
@@ -277,7 +280,7 @@ class Supervisor:
                 "lane %d (pid %d) died: %s; it is replaced",
                 lane.index,
                 lane.pid,
-                _exit_text(code),
+                exit_text(code),
             )
 
     # -- watching ----------------------------------------------------------------------
@@ -339,7 +342,9 @@ class Supervisor:
                 lane.channel.send(do="revoke", ids=sorted(task_ids), terminate=True)
 
     def tell_lanes(self, **message: Any) -> None:
-        """Send a message to every lane."""
+        """Send a message to every lane; limits of a task also to those that start later."""
+        if message["do"] in ("rate_limit", "time_limit"):
+            self._standing[message["do"], message["task"]] = message
         for lane in self.lanes.values():
             if not lane.dead:
                 lane.channel.send(**message)
@@ -388,19 +393,3 @@ class Supervisor:
         import logging
 
         return logging.getLogger("caraway.worker")
-
-
-def _exit_text(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {-code} ({signal.Signals(-code).name})"
-    except ValueError:
-        return f"signal {-code}"
-
-
-def owner_for(worker: str, lease: float, tasks: tuple[str, ...], host: str) -> Owner:
-    """An owner of this worker, with an id of its own."""
-    return Owner(
-        id=new_owner_id(), worker=worker, host=host, pid=os.getpid(), lease=lease, tasks=tasks
-    )

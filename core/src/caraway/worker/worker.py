@@ -264,7 +264,8 @@ class Worker:
             lease=float(conf.broker_lease),
             tasks=tasks,
         )
-        prefetch = 1 if conf.worker_disable_prefetch else conf.worker_prefetch_limit
+        one = conf.worker_disable_prefetch or conf.worker_prefetch_multiplier == 1
+        prefetch = 1 if one else conf.worker_prefetch_limit
         return LaneConfig(
             index=0,
             owner=owner,
