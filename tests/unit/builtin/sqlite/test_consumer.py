@@ -190,7 +190,7 @@ def test_a_crowd_that_is_due_at_once_comes_in_steps_and_in_order(bench: Any, ids
     assert list(consumer.fetch(10, 0)) == []
     bench.now += 60
     assert ids(consumer.fetch(10, 0)) == names[:10]
-    assert bench.sql("SELECT count(*) FROM delayed") == [(1500,)]
+    assert bench.sql("SELECT count(*) FROM held") == [(10,)]
     assert transport.stats(["q"])[0].ready == 2490  # due is ready, moved or not
     rest = []
     while taken := consumer.fetch(500, 0):

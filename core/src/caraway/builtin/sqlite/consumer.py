@@ -36,6 +36,12 @@ _TAKE = """SELECT r.id, r.rank, r.attempts, m.expires, m.due, m.head, m.body
 # What is taken is a prefix of its queue, so one range names it.
 _HOLD = """INSERT INTO held(owner, id, queue, rank, attempts)
     SELECT ?, id, queue, rank, attempts + 1 FROM ready WHERE queue=? AND (rank, id) <= (?, ?)"""
+_TAKE_DUE = """SELECT d.id, d.rank, d.attempts, m.expires, m.due, m.head, m.body, d.queue, d.due
+    FROM delayed d LEFT JOIN message m ON m.id = d.id
+    WHERE d.due <= ? ORDER BY d.due, d.id LIMIT ?"""
+_HOLD_DUE = """INSERT INTO held(owner, id, queue, rank, attempts)
+    SELECT ?, id, queue, rank, attempts + 1 FROM delayed WHERE (due, id) <= (?, ?)"""
+_DROP_DUE = "DELETE FROM delayed WHERE (due, id) <= (?, ?)"
 _DROP = "DELETE FROM ready WHERE queue=? AND (rank, id) <= (?, ?)"
 _REGISTER = "INSERT OR REPLACE INTO waiter(queue, port, owner, look) VALUES(?,?,?,?)"
 _DEREGISTER = "DELETE FROM waiter WHERE owner=?"
@@ -78,6 +84,7 @@ class SqliteConsumer(Consumer):
         self._closed = False
         self._on_close = closed
         here = ",".join(map(str, self._ids)) or "-1"
+        self._any_ready = f"SELECT EXISTS(SELECT 1 FROM ready WHERE queue IN ({here}))"  # noqa: S608 - integers of ours
         # Reads only: an idle consumer doesn't take the write lock to find nothing.
         self._peek = f"""SELECT EXISTS(SELECT 1 FROM ready WHERE queue IN ({here})),
             EXISTS(SELECT 1 FROM waiter WHERE queue={self._ids[0] if self._ids else -1} AND port=?),
@@ -136,10 +143,13 @@ class SqliteConsumer(Consumer):
             if stale or (lapse is not None and lapse <= monotonic):
                 ports += q.sweep(connection, monotonic, self.key)
             if due is not None and due <= now:
-                ports += q.ripen(connection, now, limit)
+                if alive:
+                    batches = self._take_due(connection, now, limit)
+                if not batches:
+                    ports += q.ripen(connection, now, limit)
             # An owner that lost its lease takes nothing: nobody would give it back.
             if alive:  # else what was swept and moved stands; then it is told
-                batches = self._take(connection, limit)
+                batches = batches or self._take(connection, limit)
                 if batches and self._registered:
                     connection.execute(_DEREGISTER, (self.key,))
                 elif not batches and register and self._bell.port:
@@ -188,6 +198,24 @@ class SqliteConsumer(Consumer):
                         unfinished.append(queue)
             ids = unfinished
         return batches
+
+    def _take_due(
+        self, connection: sqlite3.Connection, now: float, limit: int
+    ) -> list[tuple[str, list[tuple[Any, ...]]]]:
+        """Move due messages straight to the held, where that is the order in which they
+        would be served: nothing ready goes before them, and they are all of one queue of
+        ours and of one priority.  Else nothing."""
+        if connection.execute(self._any_ready).fetchone()[0]:
+            return []
+        rows = connection.execute(_TAKE_DUE, (now, limit)).fetchall()
+        queue, rank = rows[0][7], rows[0][1]
+        name = self._names.get(queue)
+        if name is None or any(row[7] != queue or row[1] != rank for row in rows):
+            return []
+        last, due = rows[-1][0], rows[-1][8]
+        connection.execute(_HOLD_DUE, (self.key, due, last))
+        connection.execute(_DROP_DUE, (due, last))
+        return [(name, [row[:7] for row in rows])]
 
     def _deliver(
         self,
@@ -257,7 +285,7 @@ class SqliteConsumer(Consumer):
         with store.write() as connection:
             fenced, ports = self._settle(connection, [c.settlement for c in completions])
             if fenced:
-                completions = _without(completions, fenced)
+                completions = q.without(completions, fenced)
                 prepared = q.prepare([p for c in completions for p in c.publications])
             results = [c.result for c in completions if c.result is not None]
             if results:
@@ -358,19 +386,3 @@ class SqliteConsumer(Consumer):
         finally:
             self._bell.close()
             self._on_close(self)
-
-
-def _without(completions: Sequence[Completion], fenced: Sequence[Tag]) -> list[Completion]:
-    """The completions whose settlement was applied.
-
-    Of two with one tag in a batch the first counts; the second was fenced.
-    """
-    left = list(fenced)
-    applied = []
-    for completion in reversed(completions):
-        if completion.settlement.tag in left:
-            left.remove(completion.settlement.tag)
-        else:
-            applied.append(completion)
-    applied.reverse()
-    return applied

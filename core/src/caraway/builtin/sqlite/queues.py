@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from caraway.builtin.sqlite.store import Store
-    from caraway.message import Publication
+    from caraway.message import Completion, Publication, Tag
 
 LARGEST = 900_000_000
 """Bytes of one message, of the 1e9 that SQLite takes for a row."""
@@ -362,3 +362,19 @@ def task_id_of(message: Message) -> str:
     """The task's id by the headers, or by what protocol 1 leaves outside the body."""
     found = message.headers.get("id") or message.properties.get("correlation_id")
     return found if isinstance(found, str) else ""
+
+
+def without(completions: Sequence[Completion], fenced: Sequence[Tag]) -> list[Completion]:
+    """The completions whose settlement was applied.
+
+    Of two with one tag in a batch the first counts; the second was fenced.
+    """
+    left = list(fenced)
+    applied = []
+    for completion in reversed(completions):
+        if completion.settlement.tag in left:
+            left.remove(completion.settlement.tag)
+        else:
+            applied.append(completion)
+    applied.reverse()
+    return applied

@@ -2,8 +2,8 @@
 
 Two connections a process: one writes, under a lock, so that threads queue up here and
 not in SQLite's busy handler; one reads, and never waits for a writer's fsync.  All
-components of one file and one process share them.  None is used across a fork: the
-child's first use finds a registry of its own, empty.
+components of one file and one process share them.  None is used across a fork, nor even
+open during one: see `_rest`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Store:
         self._identity: tuple[int, int] = (0, 0)
         self._commits = 0
         self._bells: list[Doorbell] = []
-        self._log: int | None = None
+        self._log: Log | None = None
         # SQLite's own FULL syncs the log while it holds the write lock: all other
         # processes wait for the disk.  With NORMAL, and a sync of the log of our own after
         # the lock is free, a transaction is as durable when its call returns, and syncs
@@ -170,9 +170,7 @@ class Store:
             for connection in (reader, writer):
                 if connection is not None:
                     connection.close()
-            log, self._log = self._log, None
-            if log is not None:
-                os.close(log)
+            self._log = None  # closed once nobody syncs it
 
     # -- transactions ------------------------------------------------------------------
 
@@ -215,24 +213,39 @@ class Store:
             self.retry(lambda: connection.execute("BEGIN IMMEDIATE"), timeout)
         return connection
 
-    def log_descriptor(self) -> int:
-        """A descriptor of our own of the log; write lock held.
+    def rest(self) -> bool:
+        """Close both connections until somebody needs them, and keep the locks; see `_rest`.
+
+        Returns:
+            False if somebody doesn't give the locks away: nothing was done.
+        """
+        if not self.write_lock.acquire(timeout=self.options.busy_timeout):
+            return False
+        try:
+            self._disconnect()
+        except sqlite3.Error:
+            self.write_lock.release()
+            return False
+        return True
+
+    def log(self) -> Log:
+        """The log, to be synced; write lock held.
 
         The file stays the same for as long as our connection is open.  SQLite takes no
         locks on it, so that closing it gives none away.
         """
         if self._log is None:
-            self._log = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+            self._log = Log(self.path + "-wal")
         return self._log
 
-    def sync(self, log: int) -> None:
+    def sync(self, log: Log) -> None:
         """Return when all that was written to the log is on the disk.
 
         Raises:
             TransportError: the disk failed; what was written may not be there for long.
         """
         try:
-            os.fdatasync(log)
+            os.fdatasync(log.descriptor)
         except OSError as exc:
             raise TransportError(
                 f"{self.path}: the disk doesn't take what was written: {exc.strerror}",
@@ -253,28 +266,32 @@ class Store:
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of one query, from a snapshot of its own."""
-        self._check_process()
-        if self._writer is None:
-            self.open()
-        if self._is_moved():
-            with self.write_lock:
-                self._disconnect()
-            raise moved(self.path)
-        with self.read_lock:
-            try:
-                connection = self._reader or self._open_reader()
+        while True:
+            self._check_process()
+            if self._writer is None:
+                self.open()
+            if self._is_moved():
+                with self.write_lock:
+                    self._disconnect()
+                raise moved(self.path)
+            with self.read_lock:
+                if self._writer is None:
+                    continue  # closed since, for a fork
                 try:
-                    return connection.execute(sql, parameters).fetchall()
-                except sqlite3.OperationalError as exc:
-                    if not is_busy(exc):
-                        raise
-                    return self.retry(lambda: connection.execute(sql, parameters).fetchall())
-            except sqlite3.Error as exc:
-                raise translate(exc, self.path, self.options.busy_timeout) from exc
+                    return self._read(sql, parameters)
+                except sqlite3.Error as exc:
+                    raise translate(exc, self.path, self.options.busy_timeout) from exc
+
+    def _read(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        connection = self._reader or self._open_reader()
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as exc:
+            if not is_busy(exc):
+                raise
+            return self.retry(lambda: connection.execute(sql, parameters).fetchall())
 
     def _open_reader(self) -> sqlite3.Connection:
-        if self._writer is None:
-            raise moved(self.path)
         connection = self._connect()
         connection.execute("PRAGMA query_only=1")
         self._reader = connection
@@ -308,10 +325,25 @@ class Store:
                 self._bells.pop().close()
 
 
+class Log:
+    """A descriptor of the log, open for as long as somebody has this object."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
 # -- the process's stores --------------------------------------------------------------
 
 _stores: dict[tuple[str, Options], Store] = {}
 _stores_lock = threading.Lock()
+_resting: list[Store] = []
 _inherited: list[Store] = []
 
 
@@ -345,18 +377,39 @@ def close_store(store: Store) -> None:
     store.shut()
 
 
-def _forget_inherited() -> None:
-    """In a forked child: never close what the parent has open.
+def _rest() -> None:
+    """Before a fork: let all transactions end, and close all connections.
 
-    Closing a file drops all locks that a process holds on it, and SQLite would take
-    itself for the last user of the log.  So the connections are kept, unused, as long as
-    the child lives.
+    SQLite keeps a list of the files that this process has open, and of the locks it holds
+    on them.  A child inherits the list, but no lock: its own connection to such a file
+    would take none either, and the parent, the last that seems to have the file open, would
+    delete the log under it.  Also, what another thread holds inside of SQLite at that
+    moment stays held in the child for ever.  So nothing is open while a process forks; the
+    parent opens its connections again when it needs them.
     """
-    global _stores_lock  # noqa: PLW0603 - it may have been held at the fork
-    _stores_lock = threading.Lock()
-    _inherited.extend(_stores.values())
+    _stores_lock.acquire()
+    for store in _stores.values():
+        if store.rest():
+            _resting.append(store)
+
+
+def _resume() -> None:
+    """After a fork, in the parent."""
+    while _resting:
+        _resting.pop().write_lock.release()
+    _stores_lock.release()
+
+
+def _forget_inherited() -> None:
+    """After a fork, in the child: the stores are the parent's.
+
+    One that could not rest is kept, unused, as long as the child lives: closing its files
+    would drop the locks that a connection of the child's own has on them.
+    """
+    _inherited.extend(store for store in _stores.values() if store not in _resting)
     _stores.clear()
+    _resume()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
+    os.register_at_fork(before=_rest, after_in_parent=_resume, after_in_child=_forget_inherited)

@@ -47,13 +47,13 @@ class Write:
     ) -> None:
         store = self._store
         connection = self._connection
-        log = -1
+        log = None
         try:
             if exc is None:
                 try:
                     connection.execute("COMMIT")
                     if self._sync:
-                        log = store.log_descriptor()
+                        log = store.log()
                     store.after_commit(connection)
                 except sqlite3.Error as failure:
                     exc = failure
@@ -68,7 +68,7 @@ class Write:
                     raise failed from exc
         finally:
             store.write_lock.release()
-        if log >= 0:
+        if log is not None:
             store.sync(log)
 
 
