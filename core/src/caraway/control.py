@@ -1,6 +1,6 @@
 """Remote control: commands to workers, and their answers (`app.control`).
 
-The messages are Celery's (pidbox, celery.md 4.7); issue by issue more commands join.
+The messages are Celery's: docs/reference/wire-format.md, "Remote control".
 """
 
 from __future__ import annotations

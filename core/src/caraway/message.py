@@ -21,7 +21,9 @@ OwnerId: TypeAlias = str
 
 
 class Message(Struct, frozen=True, gc=False):
-    """A task message of protocol 2 (celery.md 4.1), or any other message.
+    """A task message of protocol 2, or any other message.
+
+    Its fields: docs/reference/wire-format.md, "Task messages".
 
     Attributes:
         body: serialized ``[args, kwargs, embed]``; stays bytes until someone needs it.
@@ -129,8 +131,8 @@ class StoredResult(Struct, frozen=True, gc=False):
     Attributes:
         task_id: key.
         state: one of `caraway.states`, or a custom one.
-        payload: the meta record of celery.md 4.9, already serialized; opaque to
-            the backend.
+        payload: the meta record, already serialized; opaque to the backend.  See
+            docs/reference/wire-format.md, "Results".
         ttl: seconds until the backend may drop it; 0.0 is never.
     """
 

@@ -16,7 +16,8 @@ class Outcome(Struct, gc=False):
         state: ``SUCCESS``, ``FAILURE``, ``RETRY``, ``REJECTED``, ``IGNORED`` or
             ``REVOKED``.
         value: what the function returned; for the other states the exception.
-        payload: the meta record to store (celery.md 4.9), None to store nothing.
+        payload: the meta record to store (docs/reference/wire-format.md, "Results"), None to
+            store nothing.
         traceback: formatted, for failures and retries.
         retry: for ``RETRY``: the `caraway.errors.Retry` that was raised.
         requeue: for ``REJECTED``: True to put the message back at once.

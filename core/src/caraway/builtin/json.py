@@ -1,7 +1,7 @@
 """JSON exactly as Celery reads and writes it.
 
 What JSON has no word for travels as ``{"__type__": NAME, "__value__": VALUE}`` with NAME
-one of ``datetime date time decimal uuid bytes base64`` (kombu 5.3 and later).
+one of ``datetime date time decimal uuid bytes base64`` (docs/reference/wire-format.md, "JSON").
 
 Values of plain types take msgspec; everything it would refuse, or write in another way
 than the standard library (NaN, sets, enums, keys that aren't strings, lone surrogates),

@@ -1,4 +1,7 @@
-"""One call as data: a mapping with the keys of celery.md 4.3, so it travels as JSON."""
+"""One call as data: a mapping that travels as JSON.
+
+Its keys: docs/reference/wire-format.md, "Signatures".
+"""
 
 from __future__ import annotations
 

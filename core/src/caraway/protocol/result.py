@@ -1,4 +1,7 @@
-"""The meta record that stands for a task's state in a backend (celery.md 4.9)."""
+"""The meta record that stands for a task's state in a backend.
+
+Its fields: docs/reference/wire-format.md, "Results" and "Exceptions".
+"""
 
 from __future__ import annotations
 

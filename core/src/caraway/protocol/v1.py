@@ -1,7 +1,7 @@
 """Task messages of protocol 1: no headers, everything in the body's mapping.
 
-Read only; Celery has written protocol 2 since 4.0.  "Hybrid" messages (header ``task``,
-body a mapping) are read too.
+Its keys: docs/reference/wire-format.md, "Version 1".  Read only; Celery has written
+protocol 2 since 4.0.  "Hybrid" messages (header ``task``, body a mapping) are read too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Task messages of protocol 2: headers of celery.md 4.1, body ``[args, kwargs, embed]``.
+"""Task messages of protocol 2: docs/reference/wire-format.md, "Task messages".
 
 Pure functions.  What is the same in every message of a task is made once
 (`header_template`, `property_template`); a message is a copy of it with an id put in.
