@@ -9,6 +9,7 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,6 +188,78 @@ def test_a_forked_child_leaves_its_parents_connections_alone(tmp_path: Path) -> 
         assert delivery.message.headers["id"] == "from the child"
     finally:
         transport.close()
+
+
+@posix
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_what_a_child_stores_outlives_its_parents_connection(tmp_path: Path) -> None:
+    transport = open_transport(tmp_path)
+    asks, answers = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            own = open_transport(tmp_path)
+            own.publish([Publication(Message(b"[]", {"id": "one"}), "q")])
+            os.write(answers[1], b"x")
+            os.read(asks[0], 1)
+            own.publish([Publication(Message(b"[]", {"id": "two"}), "q")])
+            code = 0
+        finally:
+            os._exit(code)  # as if it were killed: nothing is tidied up
+    assert os.read(answers[0], 1)
+    transport.close()  # not the last to have the file open: the log must stay
+    os.write(asks[1], b"x")
+    _, status = os.waitpid(child, 0)
+    for end in (*asks, *answers):
+        os.close(end)
+    after = open_transport(tmp_path)
+    try:
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert after.stats(["q"])[0].ready == 2
+    finally:
+        after.close()
+
+
+@posix
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_forked_amid_transactions_of_other_threads_can_work(tmp_path: Path) -> None:
+    transport = open_transport(tmp_path)
+    ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def publish() -> None:
+        try:
+            while not ended.is_set():
+                transport.publish([Publication(Message(b"[]", {"id": "x"}), "busy")])
+                transport.stats(["busy"])
+        except BaseException as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=publish) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    codes = []
+    try:
+        for _ in range(30):
+            child = os.fork()
+            if child == 0:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)
+                try:
+                    own = open_transport(tmp_path)
+                    own.publish([Publication(Message(b"[]", {"id": "y"}), "q")])
+                    own.close()
+                finally:
+                    os._exit(1 if sys.exc_info()[0] else 0)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(30)
+    ready = transport.stats(["q"])[0].ready
+    transport.close()
+    assert (codes, failures, ready) == ([0] * 30, [], 30)
 
 
 @root

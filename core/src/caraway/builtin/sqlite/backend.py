@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from caraway.builtin.sqlite import results
 from caraway.builtin.sqlite.doorbell import ring
 from caraway.builtin.sqlite.queues import encode_json
-from caraway.builtin.sqlite.store import Store, close_store, open_store
+from caraway.builtin.sqlite.store import Store
+from caraway.builtin.sqlite.stores import close_store, open_store
 from caraway.errors import BackendError, BackendGetMetaError, BackendStoreError, TransportError
 from caraway.interfaces.backend import Backend
 from caraway.interfaces.context import Capability

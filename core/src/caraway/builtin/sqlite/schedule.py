@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from caraway.builtin.sqlite.store import Store, close_store, open_store
+from caraway.builtin.sqlite.store import Store
+from caraway.builtin.sqlite.stores import close_store, open_store
 from caraway.errors import TransportError
 from caraway.interfaces.context import Capability
 from caraway.interfaces.schedule import ScheduleRecord, ScheduleStore

@@ -3,7 +3,7 @@
 Two connections a process: one writes, under a lock, so that threads queue up here and
 not in SQLite's busy handler; one reads, and never waits for a writer's fsync.  All
 components of one file and one process share them.  None is used across a fork, nor even
-open during one: see `_rest`.
+open during one: see `stores`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from caraway.builtin.sqlite import schema
 from caraway.builtin.sqlite.doorbell import Doorbell, pause_before_retry
 from caraway.builtin.sqlite.faults import is_busy, moved, translate
-from caraway.builtin.sqlite.location import check_file_system, find_path, prepare_directory
-from caraway.builtin.sqlite.options import Options, read_options
+from caraway.builtin.sqlite.location import check_file_system, prepare_directory
+from caraway.builtin.sqlite.options import Options
 from caraway.builtin.sqlite.transaction import Write
 from caraway.errors import TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from caraway.interfaces.context import Context
-    from caraway.url import Url
 
 T = TypeVar("T")
 
@@ -38,7 +36,7 @@ _COMMITS_BETWEEN_LOOKS = 512
 
 
 class Store:
-    """The shared access to one file in one process.  Made by `open_store`.
+    """The shared access to one file in one process.  Made by `stores.open_store`.
 
     Attributes:
         path: absolute, with symbolic links resolved.
@@ -95,6 +93,7 @@ class Store:
             return self._open_writer()
         if self._is_moved():
             self._disconnect()
+            self.queue_ids = {}
             raise moved(self.path)
         return connection
 
@@ -125,6 +124,10 @@ class Store:
         try:
             schema.ensure(self, connection)
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            if self.queue_ids:  # learned before the file was closed, for a fork
+                here = dict(connection.execute("SELECT name, id FROM queue").fetchall())
+                if not self.queue_ids.items() <= here.items():
+                    self.queue_ids = {}
         except BaseException:
             connection.close()
             raise
@@ -166,7 +169,6 @@ class Store:
         with self.read_lock:
             writer, self._writer = self._writer, None
             reader, self._reader = self._reader, None
-            self.queue_ids = {}
             for connection in (reader, writer):
                 if connection is not None:
                     connection.close()
@@ -214,7 +216,7 @@ class Store:
         return connection
 
     def rest(self) -> bool:
-        """Close both connections until somebody needs them, and keep the locks; see `_rest`.
+        """Close both connections until somebody needs them, and keep the lock: for a fork.
 
         Returns:
             False if somebody doesn't give the locks away: nothing was done.
@@ -273,6 +275,7 @@ class Store:
             if self._is_moved():
                 with self.write_lock:
                     self._disconnect()
+                    self.queue_ids = {}
                 raise moved(self.path)
             with self.read_lock:
                 if self._writer is None:
@@ -337,79 +340,3 @@ class Log:
     def __del__(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
-
-
-# -- the process's stores --------------------------------------------------------------
-
-_stores: dict[tuple[str, Options], Store] = {}
-_stores_lock = threading.Lock()
-_resting: list[Store] = []
-_inherited: list[Store] = []
-
-
-def open_store(url: Url, options: Mapping[str, Any], context: Context) -> Store:
-    """The store of a URL, opened; shared by all its users in this process.
-
-    Give it back with `close_store`.
-    """
-    schema.check_library()
-    read = read_options(url, options)
-    path = os.path.realpath(find_path(url, context.directory))
-    with _stores_lock:
-        store = _stores.get((path, read))
-        if store is None:
-            store = Store(path, read)
-            store.open()
-            _stores[path, read] = store
-        store.users += 1
-        return store
-
-
-def close_store(store: Store) -> None:
-    """Give a store back; its last user closes the file."""
-    if store.pid != os.getpid():
-        return
-    with _stores_lock:
-        store.users -= 1
-        if store.users > 0:
-            return
-        _stores.pop((store.path, store.options), None)
-    store.shut()
-
-
-def _rest() -> None:
-    """Before a fork: let all transactions end, and close all connections.
-
-    SQLite keeps a list of the files that this process has open, and of the locks it holds
-    on them.  A child inherits the list, but no lock: its own connection to such a file
-    would take none either, and the parent, the last that seems to have the file open, would
-    delete the log under it.  Also, what another thread holds inside of SQLite at that
-    moment stays held in the child for ever.  So nothing is open while a process forks; the
-    parent opens its connections again when it needs them.
-    """
-    _stores_lock.acquire()
-    for store in _stores.values():
-        if store.rest():
-            _resting.append(store)
-
-
-def _resume() -> None:
-    """After a fork, in the parent."""
-    while _resting:
-        _resting.pop().write_lock.release()
-    _stores_lock.release()
-
-
-def _forget_inherited() -> None:
-    """After a fork, in the child: the stores are the parent's.
-
-    One that could not rest is kept, unused, as long as the child lives: closing its files
-    would drop the locks that a connection of the child's own has on them.
-    """
-    _inherited.extend(store for store in _stores.values() if store not in _resting)
-    _stores.clear()
-    _resume()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_rest, after_in_parent=_resume, after_in_child=_forget_inherited)

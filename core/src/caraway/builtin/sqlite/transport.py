@@ -10,7 +10,8 @@ from caraway.builtin.sqlite import queues as q
 from caraway.builtin.sqlite.broadcast import SqliteBroadcast
 from caraway.builtin.sqlite.consumer import SqliteConsumer
 from caraway.builtin.sqlite.doorbell import ring
-from caraway.builtin.sqlite.store import Store, close_store, open_store
+from caraway.builtin.sqlite.store import Store
+from caraway.builtin.sqlite.stores import close_store, open_store
 from caraway.errors import TransportError
 from caraway.interfaces.context import Capability
 from caraway.interfaces.transport import Transport
