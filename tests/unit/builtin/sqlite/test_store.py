@@ -227,6 +227,24 @@ needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="read
 
 
 @needs_proc
+def test_the_name_of_a_new_log_is_synced_before_anything_counts_as_kept(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    transport = bench.transport()
+    bench.publish(transport, "1")
+    assert synced == [str(bench.directory)]
+    bench.publish(transport, "2")
+    assert synced == [str(bench.directory)], "once is enough"
+
+
 def test_what_must_last_is_synced_and_what_may_be_lost_is_not(bench: Any, syncs: list[str]) -> None:
     transport, backend = bench.transport(), bench.backend()
     consumer = bench.consumer(transport)

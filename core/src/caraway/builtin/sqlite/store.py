@@ -336,6 +336,13 @@ class Log:
     def __init__(self, path: str) -> None:
         self.descriptor = -1
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # The log may have been made just now: its name must last as well as its content.
+        # SQLite sees to that with its first sync of the log, which ours stand in for.
+        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
