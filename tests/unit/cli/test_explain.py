@@ -75,6 +75,15 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("unknown-task", {"located": READY, "owners": [owner("mail", "shop.sub")]}, "'shop.add'"),
     (
         "rate-limited",
+        {
+            "located": [located("delayed", due=NOW + 30)],
+            "owners": [owner("mail", "shop.add")],
+            "rate_limit": "1/m",
+        },
+        "its turn comes",
+    ),
+    (
+        "rate-limited",
         {"located": READY, "owners": [owner("mail", "shop.add")], "rate_limit": "1/m"},
         "1/m",
     ),

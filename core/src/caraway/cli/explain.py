@@ -100,6 +100,15 @@ def explain(facts: Facts) -> Explanation:
         text = f"it expired {when(first.expires, facts.now)}; it will be dropped, not run"
         return Explanation("expired", text, "send it again, or with a later --expires", (*details,))
     if first.place == "delayed" and first.due > facts.now:
+        if facts.rate_limit and not first.message.headers.get("eta"):
+            # Nobody asked for a delay: a worker gave it a place in time.
+            return Explanation(
+                "rate-limited",
+                f"its task is limited to {facts.rate_limit} per worker; "
+                f"its turn comes {when(first.due, facts.now)}",
+                "caraway control rate-limit TASK RATE changes the limit in running workers",
+                (*details, *_consumers(facts, first)),
+            )
         reason = " for a retry" if state == states.RETRY else ""
         text = f"it isn't due{reason}: it waits until {when(first.due, facts.now)}"
         return Explanation("delayed", text, "", (*details, *_consumers(facts, first)))
