@@ -57,7 +57,7 @@ def test_the_journal_gives_completions_back_in_order_and_whole(board: Board) -> 
     entries = [
         completion(1),
         Completion(
-            Settlement("two", "release", delay=1.5, counted=False),
+            Settlement("two", "reject", reason="no"),
             None,
             (Publication(message, "celery", priority=3, due=5.0),),
         ),
@@ -68,6 +68,39 @@ def test_the_journal_gives_completions_back_in_order_and_whole(board: Board) -> 
     lane.used = 0
     lane.record(entries[1])
     assert list(board.lane(0).journal()) == [entries[1]]
+
+
+def test_a_release_is_not_written_down(board: Board) -> None:
+    """Its message may come back under the same tag, of which the entry must not speak."""
+    lane = board.lane(0)
+    assert lane.record(Completion(Settlement(1, "release", counted=False)))
+    assert list(board.lane(0).journal()) == []
+
+
+def test_what_msgpack_cannot_hold_is_said_to_be_unwritten(board: Board) -> None:
+    lane = board.lane(0)
+    assert lane.record(completion(1))
+    odd = Publication(Message(b"", {"id": "1", "big": 2**70}), "celery")
+    assert not lane.record(Completion(Settlement(2), None, (odd,)))
+    assert [c.settlement.tag for c in lane.journal()] == [1]
+
+
+def test_a_tick_beside_a_record_leaves_the_journal_alone(board: Board) -> None:
+    """The attendant ticks while the lane's main thread may be writing an entry."""
+    lane = board.lane(0)
+    assert lane.record(completion(1))
+    lane.used = 0  # committed; the count stands until the next entry
+    lane.tick(1.0, 0.0)
+    assert lane.record(completion(2))
+    lane.tick(2.0, 0.0)
+    assert [c.settlement.tag for c in board.lane(0).journal()] == [2]
+
+
+def test_a_run_acknowledged_before_it_began_is_marked(board: Board) -> None:
+    lane = board.lane(0)
+    lane.start(0, 1.0, 5.0, 1, "id", True)
+    (run,) = lane.running()
+    assert (run.tag, run.hard, run.early) == (1, 5.0, True)
 
 
 def test_a_full_journal_says_so_and_keeps_what_it_has(board: Board) -> None:

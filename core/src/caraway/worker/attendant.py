@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError, SoftTimeLimitExceeded, Terminated, TimeLimitExceeded
+from caraway.worker.draining import cut_short
 from caraway.worker.intake import LONG
 
 if TYPE_CHECKING:
@@ -57,20 +58,28 @@ class Attendant(threading.Thread):
         self._renewed = monotonic()
         self._reported = 0.0
         self._told = 0
-        self._insist_after = 0.0
+        self._insist_after: dict[Any, float] = {}
+        self._doomed: list[TaskJob] = []
 
     def run(self) -> None:
         while not self._stopped.is_set():
-            self._listen(_BUSY if self._lane.in_flight else _CALM)
-            now = monotonic()
+            # A lane without its attendant would be deaf: it outlives whatever comes.
             try:
-                self._look(now)
+                self._attend()
             except CarawayError as exc:
-                self._lane._log().warning("attendant: %s", exc)
-            if self._orphan:
-                self._renew(now)
-            elif now - self._reported >= 1.0:
-                self._report(now)
+                self._lane.log().warning("attendant: %s", exc)
+            except Exception:  # noqa: BLE001 - see above
+                self._lane.log().exception("attendant")
+                self._stopped.wait(_CALM)
+
+    def _attend(self) -> None:
+        self._listen(_BUSY if self._lane.in_flight else _CALM)
+        now = monotonic()
+        if self._orphan:
+            self._renew(now)
+        elif now - self._reported >= 1.0:
+            self._report(now)
+        self._look(now)
 
     def end(self) -> None:
         """Stop attending."""
@@ -84,11 +93,18 @@ class Attendant(threading.Thread):
         if channel is None or self._orphan:
             self._stopped.wait(timeout)
             return
-        if not select.select([channel], [], [], timeout)[0]:
-            return
-        messages = channel.receive()
+        try:
+            if not select.select([channel], [], [], timeout)[0]:
+                return
+            messages = channel.receive()
+        except (OSError, ValueError):  # a task closed what it didn't open
+            channel.closed = True
+            messages = []
         for message in messages:
-            self.obey(message)
+            try:
+                self.obey(message)
+            except (CarawayError, KeyError, TypeError, ValueError) as exc:
+                self._lane.log().warning("can't obey %r: %s", message.get("do"), exc)
         if not messages and channel.closed and not self._stopped.is_set():
             self._orphan = True
             self._lane.stop()
@@ -111,6 +127,8 @@ class Attendant(threading.Thread):
             plan = lane.intake.plan(message["task"])
             if plan is not None:
                 lane.intake.set_rate(message["task"], message["rate"])
+        elif what == "share":
+            lane.intake.set_share(float(message["share"]))
         elif what == "time_limit":
             plan = lane.intake.plan(message["task"])
             if plan is not None:
@@ -146,13 +164,15 @@ class Attendant(threading.Thread):
             if job.soft and now - started >= job.soft:
                 self._soft(job)
             if self._enforce_hard and job.hard and now - started >= job.hard:
-                self._insist(job, now)
+                self._insist(job, now, TimeLimitExceeded)
+        if self._enforce_hard and lane.draining:
+            self._cut_short(now)
         if longest and lane.executor.inline:
             lane.board.tick(now, now - longest)
             if longest >= LONG and not lane.draining:
                 lane.give_back()
             if longest >= _PROMPT:
-                lane.commit(block=False)
+                lane.try_commit()
 
     def _soft(self, job: TaskJob) -> None:
         # Marked on the job: an id() would be used again by a later one.
@@ -160,11 +180,25 @@ class Attendant(threading.Thread):
             job.interrupted = "soft time limit"
             self._lane.executor.interrupt(job, SoftTimeLimitExceeded)
 
-    def _insist(self, job: TaskJob, now: float) -> None:
-        """End a run at its hard limit; once more each second, should it swallow that."""
-        if now >= self._insist_after:
-            self._insist_after = now + 1.0
-            self._lane.executor.interrupt(job, TimeLimitExceeded)
+    def _insist(self, job: TaskJob, now: float, exc: type[BaseException]) -> None:
+        """End a run that nobody outside can end; once more each second, should it swallow
+        that."""
+        tag = job.delivery.tag
+        if now >= self._insist_after.get(tag, 0.0):
+            self._insist_after[tag] = now + 1.0
+            self._lane.executor.interrupt(job, exc)
+
+    def _cut_short(self, now: float) -> None:
+        """A stop that is over its time: give back what runs, then end it."""
+        lane = self._lane
+        running = [j for j in list(lane.in_flight.values()) if j.started and not j.seconds]
+        if cut_short(lane):
+            self._doomed += running
+        if self._doomed:
+            lane.try_commit()
+        for job in self._doomed:
+            if not job.seconds:
+                self._insist(job, now, Terminated)
 
     def _renew(self, now: float) -> None:
         owner = self._lane.config.owner
@@ -175,4 +209,4 @@ class Attendant(threading.Thread):
             if self._lane.app.transport.renew([owner.id]):
                 self._lane.stop(hard=True)
         except CarawayError as exc:
-            self._lane._log().warning("renewing the lease: %s", exc)
+            self._lane.log().warning("renewing the lease: %s", exc)

@@ -8,7 +8,7 @@ not begun.
 Layout of one lane's part (little-endian, all offsets fixed)::
 
     header   tick f64, batch_began f64, fetched u64, done u64, failed u64, journal u64
-    slots    SLOTS x (started f64, hard f64, tag 96s, task id 160s)
+    slots    SLOTS x (started f64, hard f64, early u8, tag 96s, task id 160s)
     journal  entries of one batch: length u32, then a msgpack `Completion`
 
 ``started`` is `time.monotonic`, which all processes of one machine share; 0.0 means that
@@ -29,7 +29,8 @@ from msgspec import Struct
 from caraway.message import Completion, Tag
 
 _HEADER: Final = struct.Struct("<ddQQQQ")
-_SLOT: Final = struct.Struct("<dd96s160s")
+_TICK: Final = struct.Struct("<ddQQQ")
+_SLOT: Final = struct.Struct("<dd?96s160s")
 _STARTED: Final = struct.Struct("<d")
 _COUNT: Final = struct.Struct("<Q")
 _LENGTH: Final = struct.Struct("<I")
@@ -46,6 +47,8 @@ class Running(Struct, frozen=True):
     task_id: str
     started: float
     hard: float
+    early: bool = False
+    """Its message was acknowledged before the run: nobody else has it."""
 
 
 class Board:
@@ -66,7 +69,9 @@ class LaneBoard:
     """One lane's part.  Written by the lane only, except by `clear`.
 
     Attributes:
-        used: bytes of the journal that are in use; the lane sets it to 0 to begin anew.
+        used: bytes of the journal that are in use; set to 0 once all of it is committed,
+            by the thread that records, the next entry begins it anew.  Until then it says
+            what is known: committing that again is fenced off.
         fetched, done, failed: counters, told with the next `tick`.
     """
 
@@ -91,12 +96,20 @@ class LaneBoard:
 
     def tick(self, now: float, batch_began: float) -> None:
         """Say that the lane lives; called once per batch or wait."""
-        _HEADER.pack_into(
-            self._memory, self._base, now, batch_began,
-            self.fetched, self.done, self.failed, self.used,
-        )  # fmt: skip
+        # Not the journal's count: another thread may be writing an entry.
+        _TICK.pack_into(
+            self._memory, self._base, now, batch_began, self.fetched, self.done, self.failed
+        )
 
-    def start(self, slot: int, now: float, hard: float, tag: Tag, task_id: str) -> None:
+    def start(
+        self,
+        slot: int,
+        now: float,
+        hard: float,
+        tag: Tag,
+        task_id: str,
+        early: bool = False,  # noqa: FBT001, FBT002 - by position: once per task
+    ) -> None:
         """Say that a run begins in this slot.
 
         Args:
@@ -105,10 +118,11 @@ class LaneBoard:
             hard: seconds the run may take, 0.0 for no limit.
             tag: of the delivery.
             task_id: for the result, should the process die.
+            early: the message is acknowledged already.
         """
         _SLOT.pack_into(
             self._memory, self._slots + slot * _SLOT.size,
-            now, hard, b"i%d" % tag if type(tag) is int else b"s" + str(tag).encode(),
+            now, hard, early, b"i%d" % tag if type(tag) is int else b"s" + str(tag).encode(),
             task_id.encode(),
         )  # fmt: skip
 
@@ -117,16 +131,26 @@ class LaneBoard:
         _STARTED.pack_into(self._memory, self._slots + slot * _SLOT.size, 0.0)
 
     def record(self, completion: Completion) -> bool:
-        """Write a completion down before its commit; False if the journal is full.
+        """Write a completion down before its commit; False if the journal is full, or
+        can't hold it.  One thread at a time.
 
         Should the lane die before the commit, the supervisor commits it instead, so
         that a task that had ended doesn't run again.
         """
-        data = self._encoder.encode(completion)
+        if completion.settlement.action == "release":
+            # Nothing is lost without it; and its message may come back under the same
+            # tag, of which an old entry must not speak.
+            return True
+        try:
+            data = self._encoder.encode(completion)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            return False  # e.g. a header with an integer of more than 64 bits
         offset = self._journal + self.used
         end = offset + 4 + len(data)
         if end > self._journal_end:
             return False
+        if not self.used:
+            _COUNT.pack_into(self._memory, self._base + _JOURNAL_OFFSET, 0)
         _LENGTH.pack_into(self._memory, offset, len(data))
         self._memory[offset + 4 : end] = data
         self.used += 4 + len(data)
@@ -149,20 +173,28 @@ class LaneBoard:
     def running(self) -> list[Running]:
         """The occupied slots."""
         found = []
+        memory = self._memory
         for slot in range(self.slots):
             offset = self._slots + slot * _SLOT.size
-            if _STARTED.unpack_from(self._memory, offset)[0]:
-                started, hard, tag, task_id = _SLOT.unpack_from(self._memory, offset)
-                if started:
-                    found.append(
-                        Running(
-                            slot,
-                            _tag_from(tag),
-                            task_id.rstrip(b"\0").decode("utf-8", "replace"),
-                            started,
-                            hard,
-                        )
+            if not _STARTED.unpack_from(memory, offset)[0]:
+                continue
+            # The lane writes on meanwhile: what isn't twice the same is half of one run
+            # and half of the next.  The next look will see the next.
+            seen = bytes(memory[offset : offset + _SLOT.size])
+            if seen != memory[offset : offset + _SLOT.size]:
+                continue
+            started, hard, early, tag, task_id = _SLOT.unpack(seen)
+            if started and tag[0]:
+                found.append(
+                    Running(
+                        slot,
+                        _tag_from(tag),
+                        task_id.rstrip(b"\0").decode("utf-8", "replace"),
+                        started,
+                        hard,
+                        early,
                     )
+                )
         return found
 
     def journal(self) -> Iterator[Completion]:

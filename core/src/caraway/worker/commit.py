@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from caraway.errors import CarawayError, StoreFull, StoreReadOnly, TransportUnavailable
+from caraway.errors import (
+    CarawayError,
+    OwnerLost,
+    StoreFull,
+    StoreReadOnly,
+    TransportUnavailable,
+)
 from caraway.interfaces import Capability
 from caraway.message import Completion, Tag
 
@@ -43,6 +49,7 @@ class Committer:
         apply: applies a batch and returns the tags that were no longer ours.  It may be
             called again with the same batch after an error: results, settlements and
             (with an atomic commit) publications repeat without effect.
+        gave_up: `persist` left completions uncommitted.
     """
 
     def __init__(
@@ -58,6 +65,7 @@ class Committer:
         self._consumer = consumer
         self._wait = wait
         self._substitute = substitute
+        self.gave_up = False
         if backend is None:
             self.atomic = Capability.ATOMIC_COMMIT in transport.capabilities
         else:
@@ -97,13 +105,17 @@ class Committer:
         wait = _FIRST_WAIT
         fenced = 0
         while True:
-            if not _may_pass(failure):
+            if isinstance(failure, OwnerLost):
+                # Whatever is left of this owner's is somebody else's by now.
+                return fenced + len(normal)
+            if not may_pass(failure):
                 normal, settled = self._one_by_one(normal, settled)
                 if not normal and not settled:
                     return fenced
             _log().warning("commit: %s; trying again in %.2f s", failure, wait)
             if not self._wait(wait):
-                _log().error("outcomes are left to the lease: %s", failure)
+                _log().error("outcomes are left uncommitted: %s", failure)
+                self.gave_up = True
                 return fenced
             wait = min(wait * 2, _LONGEST_WAIT)
             try:
@@ -127,7 +139,7 @@ class Committer:
             try:
                 self.apply([completion])
             except CarawayError as exc:
-                if not _may_pass(exc):
+                if not may_pass(exc):
                     _log().error("an outcome can't be stored: %s", exc)
                     left.append(self._substitute(completion, exc))
                 else:
@@ -137,14 +149,14 @@ class Committer:
             try:
                 self.apply_settled([completion])
             except CarawayError as exc:
-                if _may_pass(exc):
+                if may_pass(exc):
                     left_settled.append(completion)
                 else:
                     _log().error("an outcome can't be stored: %s", exc)
         return left, left_settled
 
 
-def _may_pass(exc: CarawayError) -> bool:
+def may_pass(exc: CarawayError) -> bool:
     """True if the same batch may pass later: the fault is the store's, not a message's."""
     return isinstance(exc, (TransportUnavailable, StoreFull, StoreReadOnly))
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from caraway import states
-from caraway.errors import CarawayError, WorkerLostError
+from caraway import signals, states
+from caraway.errors import CarawayError, InvalidTaskError, NotRegistered, WorkerLostError
 from caraway.message import Completion, Delivery, Settlement, StoredResult
 from caraway.protocol.body import content_loader
 from caraway.protocol.decode import normalize
@@ -100,6 +100,7 @@ class Intake:
         config: of the lane.
         consumer: acknowledges what is to be acknowledged before it runs.
         backend: None if results are disabled.
+        atomic: a final result that stands was committed with all that follows from it.
     """
 
     def __init__(
@@ -109,17 +110,22 @@ class Intake:
         config: LaneConfig,
         consumer: Consumer,
         backend: Backend | None,
+        *,
+        atomic: bool = False,
     ) -> None:
         self._app = app
         self._board = board
         self._config = config
         self._consumer = consumer
         self._backend = backend
+        self._atomic = atomic
         self._clock = app.context.clock
         self._loads = content_loader(app.registry, app.conf.accept_content)
         self._tasks = app.tasks
         self._plans: dict[str, TaskPlan] = {}
         self._gates: dict[str, RateGate | None] = {}
+        self._rates: dict[str, float] = {}
+        self._share = config.rate_share
         self.revoked: dict[str, None] = {}
         """Task ids revoked by remote control since the start; bounded, newest last."""
 
@@ -140,8 +146,16 @@ class Intake:
         from caraway.ratelimit import parse_rate
 
         per_second = 0.0 if self._app.conf.worker_disable_rate_limits else parse_rate(rate)
-        share = per_second * self._config.rate_share
+        self._rates[name] = per_second
+        share = per_second * self._share
         self._gates[name] = RateGate(share) if share > 0 else None
+
+    def set_share(self, share: float) -> None:
+        """Set this lane's share of the worker's rate limits, between 0 and 1."""
+        self._share = share
+        for name, per_second in list(self._rates.items()):
+            if per_second > 0:
+                self._gates[name] = RateGate(per_second * share)
 
     def admit(self, deliveries: Sequence[Delivery]) -> tuple[list[TaskJob], list[Completion]]:
         """Judge a batch; return what is to run, and what is settled without."""
@@ -184,7 +198,7 @@ class Intake:
                 plan = self.plan(str(delivery.message.headers.get("task")))
             verdict = self._judge(delivery, plan, most, now)
             if plan is None or verdict.kind == "park":
-                judged.append(_park(delivery, verdict.reason))
+                judged.append(self._park(delivery, verdict.reason, known=plan is not None))
             elif verdict.kind == "run":
                 special = True
                 jobs.append(_job(delivery, plan))
@@ -197,6 +211,29 @@ class Intake:
             self._check(suspects, jobs, judged)
         if special:
             jobs = self._prepare(jobs)
+        if signals.task_received.receivers:
+            node = self._config.owner.worker
+            for job in jobs:
+                signals.task_received.send(sender=node, request=job.plan.request(job.delivery))
+        return jobs, judged
+
+    def admit_alone(self, deliveries: Sequence[Delivery]) -> tuple[list[TaskJob], list[Completion]]:
+        """`admit` each by itself, after it failed for all: what can't be judged is parked."""
+        jobs: list[TaskJob] = []
+        judged: list[Completion] = []
+        for delivery in deliveries:
+            try:
+                admitted, settled = self.admit([delivery])
+            except CarawayError:
+                release = Settlement(delivery.tag, "release", counted=False)
+                judged.append(Completion(release))
+            except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
+                reason = f"can't be judged: {type(exc).__name__}: {exc}"[:500]
+                settlement = Settlement(delivery.tag, "reject", reason=reason, parked=True)
+                judged.append(Completion(settlement))
+            else:
+                jobs += admitted
+                judged += settled
         return jobs, judged
 
     def _normalized(self, delivery: Delivery) -> Delivery:
@@ -232,6 +269,21 @@ class Intake:
             return plan.fail(delivery, error, reason=verdict.reason)
         return plan.revoke(delivery, verdict.kind)
 
+    def _park(self, delivery: Delivery, reason: str, *, known: bool) -> Completion:
+        headers = delivery.message.headers
+        reason = reason or unknown_reason(headers)
+        node, name = self._config.owner.worker, headers.get("task")
+        if known or delivery.defect or type(name) is not str:
+            signals.task_rejected.send(
+                sender=node, message=delivery.message, exc=InvalidTaskError(reason)
+            )
+        else:
+            signals.task_unknown.send(
+                sender=node, message=delivery.message, exc=NotRegistered(reason), name=name,
+                id=headers.get("id"),
+            )  # fmt: skip
+        return Completion(Settlement(delivery.tag, "reject", reason=reason[:500], parked=True))
+
     def _check(
         self,
         suspects: list[tuple[Delivery, TaskPlan]],
@@ -247,7 +299,13 @@ class Intake:
                 known = {}
         for delivery, plan in suspects:
             stored = known.get(delivery.message.headers["id"])
-            if stored is not None and stored.state in states.READY_STATES:
+            if (
+                stored is not None
+                and stored.state in states.READY_STATES
+                # Else its lane may have died between storing the result and sending what
+                # follows from it: it runs again rather than lose that.
+                and (self._atomic or not plan.request(delivery).embed)
+            ):
                 judged.append(Completion(Settlement(delivery.tag)))
             else:
                 jobs.append(_job(delivery, plan))
@@ -302,8 +360,3 @@ def _job(delivery: Delivery, plan: TaskPlan) -> TaskJob:
     if limits:
         hard, soft = read_limits(limits, plan)
     return TaskJob(delivery, plan, hard, soft, plan.is_async)
-
-
-def _park(delivery: Delivery, reason: str) -> Completion:
-    reason = reason or unknown_reason(delivery.message.headers)
-    return Completion(Settlement(delivery.tag, "reject", reason=reason[:500], parked=True))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from caraway import states
-from caraway.errors import CarawayError, TaskRevokedError, TimeLimitExceeded
+from caraway import signals, states
+from caraway.errors import TaskRevokedError, TimeLimitExceeded
 from caraway.message import Completion, Delivery, Publication, Settlement, StoredResult
 from caraway.outcome import MEANING, Outcome
 from caraway.request import Request
@@ -152,8 +152,19 @@ class TaskPlan:
         return self.complete(delivery, request, outcome)
 
     def revoke(self, delivery: Delivery, why: str) -> Completion:
-        """The completion of a message that is not to run."""
-        return self.fail(delivery, TaskRevokedError(why))
+        """The completion of a message that is not to run (``revoked``, ``expired``), or of
+        a run that was ``terminated``."""
+        completion = self.fail(delivery, TaskRevokedError(why))
+        if signals.task_revoked.receivers:
+            self.tell_revoked(self.request(delivery), why)
+        return completion
+
+    def tell_revoked(self, request: Request, why: str) -> None:
+        """Send the signal ``task_revoked``."""
+        signals.task_revoked.send(
+            sender=self.task, request=request, terminated=why == "terminated", signum=None,
+            expired=why == "expired",
+        )  # fmt: skip
 
     def timed_out(self, delivery: Delivery, seconds: float) -> Completion:
         """The completion of a run that was ended at its hard limit."""
@@ -164,7 +175,7 @@ class TaskPlan:
         message = delivery.message
         try:
             args, kwargs, embed = self.load_body(message)
-        except CarawayError:
+        except Exception:  # noqa: BLE001 - whatever hostile bytes may cause
             args, kwargs, embed = (), {}, {}
         return Request(message.headers, args, kwargs, embed, delivery, self.hostname)
 
@@ -188,6 +199,7 @@ class TaskJob(Struct, eq=False):
         soft: seconds after which it is told to hurry, 0.0 for no limit.
         state: of its outcome; ``PARKED`` if its body could not be read.
         settled: acknowledged already (``acks_late=False``): its end settles nothing.
+        noted: its completion stands in the journal.
     """
 
     delivery: Delivery
@@ -201,6 +213,7 @@ class TaskJob(Struct, eq=False):
     interrupted: str | None = None
     settled: bool = False
     state: str = "PARKED"
+    noted: bool = False
 
     def run(self) -> Completion:
         """Run in this thread; the completion says what came of it."""
@@ -214,7 +227,7 @@ class TaskJob(Struct, eq=False):
             args, kwargs, embed = plan.load_body(message)
         except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
             return self._undecodable(exc)
-        plan.begin(self.slot, now, self.hard, delivery.tag, headers["id"])
+        plan.begin(self.slot, now, self.hard, delivery.tag, headers["id"], self.settled)
         request = Request(headers, args, kwargs, embed, delivery, plan.hostname)
         outcome = plan.run(request)
         if outcome.state is SUCCESS and not embed:
@@ -243,7 +256,8 @@ class TaskJob(Struct, eq=False):
             args, kwargs, embed = plan.load_body(message)
         except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
             return self._undecodable(exc)
-        plan.begin(self.slot, now, self.hard, delivery.tag, message.headers["id"])
+        task_id = message.headers["id"]
+        plan.begin(self.slot, now, self.hard, delivery.tag, task_id, self.settled)
         request = Request(message.headers, args, kwargs, embed, delivery, plan.hostname)
         completion = self._end(request, await plan.runner.arun(request))
         self.seconds = monotonic() - now
@@ -252,6 +266,9 @@ class TaskJob(Struct, eq=False):
         return completion
 
     def _undecodable(self, exc: Exception) -> Completion:
+        signals.task_rejected.send(
+            sender=self.plan.hostname, message=self.delivery.message, exc=exc
+        )
         reason = f"undecodable body: {exc}"[:500]
         return Completion(Settlement(self.delivery.tag, "reject", reason=reason, parked=True))
 
@@ -259,6 +276,7 @@ class TaskJob(Struct, eq=False):
         if outcome.state != SUCCESS:
             if self.interrupted == "terminated" and outcome.state == states.FAILURE:
                 outcome = self.plan.runner.settle_failure(request, TaskRevokedError("terminated"))
+                self.plan.tell_revoked(request, "terminated")
             log_outcome(self.plan, request, outcome)
         self.state = outcome.state
         return self.plan.complete(self.delivery, request, outcome)

@@ -22,9 +22,19 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from caraway.errors import BackendStoreError, CarawayError, OperationalError, OwnerLost
-from caraway.message import Completion, Delivery, Settlement
+from caraway.errors import CarawayError, OperationalError, OwnerLost
+from caraway.message import Completion, Delivery
 from caraway.worker.commit import Committer
+from caraway.worker.draining import drain
+from caraway.worker.entries import (
+    RETURNED,
+    Entry,
+    interrupted,
+    released,
+    sent_again,
+    unstorable,
+    without_second_thoughts,
+)
 from caraway.worker.intake import Intake, Pace
 from caraway.worker.job import TaskJob
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
@@ -67,12 +77,15 @@ class Lane:
         self.draining = False
         self.exit_code = STOPPED
         self.fenced = 0
-        self._done: deque[tuple[TaskJob | None, Completion]] = deque()
+        self._done: deque[Entry] = deque()
         self._io = threading.Lock()
+        self._noting = threading.Lock()
         self._idle = threading.Event()
         self._waiting = 0
-        self._hard_stop = False
-        self._deadline = 0.0
+        self.hard_stop = False
+        self._early = False
+        self._cut = False
+        self.deadline = 0.0
         self._ended = 0
         self._memory_checked = 0.0
         self.consumer: Consumer
@@ -84,12 +97,15 @@ class Lane:
     def open(self) -> None:
         """Connect, register the owner, and make ready; raises what goes wrong."""
         transport = self.app.transport
-        self.consumer = transport.consume(self.config.queues, self.config.owner)
+        # First what may be away, then the owner: an id can't be registered twice.
         backend = self.app.backend if self.app.backend_enabled else None
+        self.consumer = transport.consume(self.config.queues, self.config.owner)
         self.committer = Committer(
             transport, backend, self.consumer, self._wait_for_store, self._substitute
         )
-        self.intake = Intake(self.app, self.board, self.config, self.consumer, backend)
+        self.intake = Intake(
+            self.app, self.board, self.config, self.consumer, backend, atomic=self.committer.atomic
+        )
         self.executor.start()
 
     def run(self) -> int:
@@ -100,15 +116,15 @@ class Lane:
                 self._turn()
                 backoff = 0.0
             except OwnerLost:
-                self._log().error("the lease was lost; starting over with a new owner")
+                self.log().error("the lease was lost; starting over with a new owner")
                 self.exit_code = LOST
-                self._hard_stop = True
+                self.hard_stop = True
                 break
             except OperationalError as exc:
                 backoff = min(max(backoff * 2, 0.05), 5.0)
-                self._log().warning("broker: %s; trying again in %.2f s", exc, backoff)
-                self._pause(backoff)
-        self._drain()
+                self.log().warning("broker: %s; trying again in %.2f s", exc, backoff)
+                self.pause(backoff)
+        drain(self)
         return self.exit_code
 
     def stop(self, *, hard: bool = False, code: int = STOPPED) -> None:
@@ -116,11 +132,12 @@ class Lane:
 
         Warm: what runs may end, up to the deadline.  Hard: what runs is given back.
         """
-        if code and not self.draining:
-            self.exit_code = code
+        if not self.draining:
+            self.exit_code = code or self.exit_code
+            self.deadline = monotonic() + self.config.shutdown_timeout
         self.draining = True
         if hard:
-            self._hard_stop = True
+            self.hard_stop = True
         self.wake()
 
     def wake(self) -> None:
@@ -145,7 +162,7 @@ class Lane:
             return
         self.board.tick(monotonic(), 0.0)
         if want <= 0:
-            self._pause(IDLE_WAIT)
+            self.pause(IDLE_WAIT)
             return
         self._waiting = 2
         # Looked at after the flag is up: whoever reports from now on wakes the fetch.
@@ -176,10 +193,12 @@ class Lane:
             jobs, judged = self.intake.admit(deliveries)
         except CarawayError:
             # Fetched and not admitted: held by nobody, unless it is given back.
-            self._done.extend(
-                (None, Completion(Settlement(d.tag, "release", counted=False))) for d in deliveries
-            )
+            self._done.extend(released(d.tag for d in deliveries))
             raise
+        except Exception:  # noqa: BLE001 - see the next line
+            # Whatever it was, it must not take this lane down, and the next one after it.
+            self.log().exception("a batch can't be judged; its messages are taken one by one")
+            jobs, judged = self.intake.admit_alone(deliveries)
         if judged:
             self._done.extend((None, completion) for completion in judged)
         if not jobs:
@@ -187,6 +206,8 @@ class Lane:
         in_flight = self.in_flight
         for job in jobs:
             in_flight[job.delivery.tag] = job
+            if job.settled:
+                self._early = True
         if self._inline:
             self.executor.execute(jobs, self._report_inline)
             board.end(0)
@@ -198,7 +219,7 @@ class Lane:
             self._report(job, completion)
             return
         if type(completion) is not Completion:
-            completion = _interrupted(job, completion)
+            completion = interrupted(job, completion)
         recorded = job.settled or self.board.record(completion)
         self._done.append((job, completion))
         if not recorded:
@@ -206,10 +227,15 @@ class Lane:
             self.commit()
 
     def _report(self, job: Any, completion: Completion) -> None:
-        self.board.end(job.slot)
         if type(completion) is not Completion:
-            completion = _interrupted(job, completion)
-        self._done.append((job, completion))
+            completion = interrupted(job, completion)
+        if self._inline:  # the journal belongs to the one thread that runs sync jobs
+            self._done.append((job, completion))
+        else:
+            with self._noting:
+                job.noted = not job.settled and self.board.record(completion)
+                self._done.append((job, completion))
+        self.board.end(job.slot)
         waiting = self._waiting
         if waiting:
             self._waiting = 0
@@ -218,35 +244,85 @@ class Lane:
             else:
                 self._idle.set()
 
-    def _pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Wait until something ended, the lane is woken, or the time is over."""
         self._idle.clear()
         self._waiting = 1
-        if not self._done and not self._hard_stop and not (self.draining and seconds > 0.2):
+        if not self._done and not self.hard_stop and not (self.draining and seconds > 0.2):
             self._idle.wait(seconds)
         self._waiting = 0
 
     # -- commit ------------------------------------------------------------------------
 
-    def commit(self, *, block: bool = True) -> bool:
-        """Commit what has ended; False if another thread is at it and ``block`` is off."""
-        if not self._done:
-            return True
-        if not self._io.acquire(blocking=block):
+    def commit(self) -> None:
+        """Commit what has ended, trying again for as long as the store can't.  For the
+        loop's thread."""
+        if not self._done and not self.board.used:
+            return
+        with self._io:
+            if self._done:
+                self._commit_batch()
+            if self.board.used and not self.committer.gave_up:
+                # What the journal says is committed: the next entry begins it anew.
+                if self._inline:
+                    self.board.used = 0
+                    return
+                with self._noting:
+                    if not any(job is not None and job.noted for job, _ in self._done):
+                        self.board.used = 0
+
+    def try_commit(self) -> bool:
+        """Commit what has ended, once; what can't be committed now stays.  For any other
+        thread: it must not be held up.
+
+        Raises:
+            CarawayError: the store can't; all is as before.
+        """
+        if not self._done or not self._io.acquire(blocking=False):
             return False
         try:
-            batch: list[tuple[TaskJob | None, Completion]] = []
-            pop = self._done.popleft
-            while self._done:
-                batch.append(pop())
-            if batch:
-                self._commit_batch(batch)
+            # Not the journal: the loop's thread may be writing it.  What it says of
+            # committed runs is fenced off.
+            self._commit_batch(patient=False)
         finally:
             self._io.release()
         return True
 
-    def _commit_batch(self, batch: list[tuple[TaskJob | None, Completion]]) -> None:
-        normal: list[Completion] = []
-        settled: list[Completion] = []
+    def _commit_batch(self, *, patient: bool = True) -> None:
+        batch: list[Entry] = []
+        pop = self._done.popleft
+        while self._done:
+            batch.append(pop())
+        if self._cut:
+            batch = without_second_thoughts(batch)
+        late, early = batch, []
+        if self._early:
+            late = [entry for entry in batch if entry[0] is None or not entry[0].settled]
+            early = [entry for entry in batch if entry[0] is not None and entry[0].settled]
+        normal, settled = [entry[1] for entry in late], [entry[1] for entry in early]
+        lost: Sequence[Any] = ()
+        try:
+            # As a rule it goes well; all else is the committer's.
+            if normal:
+                lost = self.committer.apply(normal)
+                normal = []
+            if settled:
+                self.committer.apply_settled(settled)
+        except CarawayError as exc:
+            if patient:
+                self.fenced += self.committer.persist(normal, settled, exc)
+            else:
+                self._done.extendleft(reversed(batch if normal else early))
+                if normal:
+                    raise
+                batch = late
+        except BaseException:
+            self._done.extendleft(reversed(batch))
+            raise
+        if lost:
+            self.fenced += len(lost)
+            self.log().warning("%d late outcome(s) fenced off", len(lost))
+        # In place: a room less for every batch.
         count, measured, seconds, size = 0, 0, 0.0, 0
         in_flight, counts, inline = self.in_flight, self.counts, self._inline
         for job, completion in batch:
@@ -255,11 +331,10 @@ class Lane:
                     self.parked += 1
                 else:
                     self.dead += 1
-            if job is None:
-                normal.append(completion)
+            if job is None or job.state is RETURNED:
                 continue
             delivery = job.delivery
-            (settled if job.settled else normal).append(completion)
+            in_flight.pop(delivery.tag, None)
             count += 1
             if not (inline and job.is_async):
                 measured += 1
@@ -271,25 +346,6 @@ class Lane:
                 counts[key] = tally = [0, 0.0]
             tally[0] += 1
             tally[1] += job.seconds
-        lost: Sequence[Any] = ()
-        try:
-            # As a rule it goes well; all else is the committer's.
-            if normal:
-                lost = self.committer.apply(normal)
-                normal = []
-            if settled:
-                self.committer.apply_settled(settled)
-        except CarawayError as exc:
-            self.fenced += self.committer.persist(normal, settled, exc)
-        if lost:
-            self.fenced += len(lost)
-            self._log().warning("%d late outcome(s) fenced off", len(lost))
-        for job, completion in batch:
-            if job is not None:
-                in_flight.pop(completion.settlement.tag, None)
-        # What the journal still says is committed: committing it again would be fenced
-        # off.  The next entry overwrites it.
-        self.board.used = 0
         self.board.done += count
         self._ended += count
         self.pace.observe(measured, seconds, size)
@@ -297,7 +353,7 @@ class Lane:
     def _wait_for_store(self, seconds: float) -> bool:
         """Between two tries of a commit; False ends the trying, after which the lease
         brings the messages back."""
-        if self._hard_stop:
+        if self.hard_stop:
             return False
         self.board.tick(monotonic(), 0.0)
         self._idle.clear()
@@ -306,59 +362,22 @@ class Lane:
 
     def _substitute(self, completion: Completion, exc: CarawayError) -> Completion:
         """For a completion that can't be stored: one that says so."""
-        tag = completion.settlement.tag
-        what = exc.args[0] if exc.args else exc
-        error = BackendStoreError(f"the outcome can't be stored: {what}")
-        job = self.in_flight.pop(tag, None)
-        if job is not None and completion.result is not None:
-            return job.plan.fail(job.delivery, error)
-        return Completion(Settlement(tag, "reject", reason=str(error.args[0])[:500]))
+        return unstorable(self.in_flight.pop(completion.settlement.tag, None), completion, exc)
 
     # -- giving back -------------------------------------------------------------------
 
     def give_back(self, *, running: bool = False) -> int:
         """Release what has not begun (and what runs, if told); return how many."""
         jobs: list[Any] = list(self.executor.withdraw())
+        entries = sent_again(job for job in jobs if job.settled)
         if running:
+            self._cut = True
             jobs += [job for job in list(self.in_flight.values()) if job not in jobs]
-        releases = [
-            (None, Completion(Settlement(job.delivery.tag, "release", counted=False)))
-            for job in jobs
-            if not job.settled
-        ]
+        entries += released(job.delivery.tag for job in jobs if not job.settled)
         for job in jobs:
             self.in_flight.pop(job.delivery.tag, None)
-        self._done.extend(releases)
-        return len(jobs)
-
-    def _drain(self) -> None:
-        """Steps of a stop: give back what hasn't begun, let what runs end until the
-        deadline, give back the rest, close."""
-        self._deadline = monotonic() + self.config.shutdown_timeout
-        if self.exit_code != LOST:
-            self.give_back()
-        self._safely_commit()
-        while self.in_flight and not self._hard_stop and monotonic() < self._deadline:
-            self._pause(0.2)
-            self.board.tick(monotonic(), 0.0)
-            self._safely_commit()
-        clean = not self.in_flight
-        if not clean and self.exit_code != LOST:
-            self.give_back(running=True)
-        self._hard_stop = True
-        self._safely_commit()
-        try:
-            self.consumer.close()
-        except CarawayError as exc:
-            self._log().warning("closing the consumer: %s", exc)
-        if clean:
-            self.executor.stop(timeout=1.0)
-
-    def _safely_commit(self) -> None:
-        try:
-            self.commit()
-        except CarawayError as exc:
-            self._log().error("commit at stop: %s", exc)
+        self._done.extend(entries)
+        return len(entries)
 
     def _too_large(self) -> bool:
         now = monotonic()
@@ -369,16 +388,8 @@ class Lane:
 
         return resident() > self.config.max_memory
 
-    def _log(self) -> Any:
+    def log(self) -> Any:
+        """The worker's logger."""
         import logging
 
         return logging.getLogger("caraway.worker")
-
-
-def _interrupted(job: TaskJob, result: Any) -> Completion:
-    """An interrupt (soft limit, termination) that landed after the task's own code, in
-    ours: the job reported an exception instead of a completion."""
-    exc = result if isinstance(result, BaseException) else RuntimeError(f"no outcome: {result!r}")
-    job.seconds = job.seconds or 1e-9
-    job.state = "FAILURE"
-    return job.plan.fail(job.delivery, exc)

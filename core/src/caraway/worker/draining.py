@@ -1,0 +1,57 @@
+"""How a lane ends: what hasn't begun is given back, what runs may end, the rest is given
+back, too.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from caraway.errors import CarawayError
+from caraway.worker.lane_config import LOST
+
+if TYPE_CHECKING:
+    from caraway.worker.lane import Lane
+
+
+def drain(lane: Lane) -> None:
+    """Give back what hasn't begun, let what runs end until the deadline, give back the
+    rest, close."""
+    lane.deadline = lane.deadline or monotonic() + lane.config.shutdown_timeout
+    if lane.exit_code != LOST:
+        lane.give_back()
+    _commit(lane)
+    while lane.in_flight and not lane.hard_stop and monotonic() < lane.deadline:
+        lane.pause(0.2)
+        lane.board.tick(monotonic(), 0.0)
+        _commit(lane)
+    clean = not lane.in_flight
+    if not clean and lane.exit_code != LOST and not lane.committer.gave_up:
+        lane.give_back(running=True)
+    lane.hard_stop = True
+    _commit(lane)
+    if lane.committer.gave_up:
+        # The journal has what ended.  Whoever buries this lane commits it, and gives back
+        # the rest; closing would have it all run again.
+        return
+    try:
+        lane.consumer.close()
+    except CarawayError as exc:
+        lane.log().warning("closing the consumer: %s", exc)
+    if clean:
+        lane.executor.stop(timeout=1.0)
+
+
+def cut_short(lane: Lane) -> bool:
+    """Give back what runs, if a stop waits for it in vain; True if it did.  For a lane that
+    nobody outside can end."""
+    if not lane.draining or not (lane.hard_stop or monotonic() >= lane.deadline):
+        return False
+    return lane.give_back(running=True) > 0
+
+
+def _commit(lane: Lane) -> None:
+    try:
+        lane.commit()
+    except CarawayError as exc:
+        lane.log().error("commit at stop: %s", exc)

@@ -1,0 +1,68 @@
+"""What waits in a lane for its commit: pairs of a run and its completion.
+
+The run is None for a completion that nothing ran for: a message judged, or given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from caraway.errors import BackendStoreError, CarawayError
+from caraway.message import Completion, Publication, Settlement, Tag
+from caraway.worker.job import TaskJob
+
+Entry = tuple[TaskJob | None, Completion]
+
+RETURNED: Final = "RETURNED"
+"""State of a job that was acknowledged, and is sent again without having begun."""
+
+
+def released(tags: Iterable[Tag]) -> list[Entry]:
+    """Entries that give messages back as if they had never been delivered."""
+    return [(None, Completion(Settlement(tag, "release", counted=False))) for tag in tags]
+
+
+def sent_again(jobs: Iterable[TaskJob]) -> list[Entry]:
+    """Entries that give back what was acknowledged before it ran, and has not begun."""
+    entries: list[Entry] = []
+    for job in jobs:
+        job.state = RETURNED
+        delivery = job.delivery
+        publication = Publication(
+            delivery.message, delivery.queue, priority=delivery.priority, expires=delivery.expires
+        )
+        entries.append((job, Completion(Settlement(delivery.tag), None, (publication,))))
+    return entries
+
+
+def interrupted(job: TaskJob, result: Any) -> Completion:
+    """An interrupt (soft limit, termination) that landed after the task's own code, in
+    ours: the job reported an exception instead of a completion."""
+    exc = result if isinstance(result, BaseException) else RuntimeError(f"no outcome: {result!r}")
+    job.seconds = job.seconds or 1e-9
+    job.state = "FAILURE"
+    try:
+        return job.plan.fail(job.delivery, exc)
+    except BaseException as again:  # noqa: BLE001 - a task must not end its lane
+        reason = f"its outcome can't be told: {type(exc).__name__}, then {type(again).__name__}"
+        return Completion(Settlement(job.delivery.tag, "reject", reason=reason))
+
+
+def unstorable(job: TaskJob | None, completion: Completion, exc: CarawayError) -> Completion:
+    """For a completion that can't be stored: one that says so."""
+    what = exc.args[0] if exc.args else exc
+    error = BackendStoreError(f"the outcome can't be stored: {what}")
+    if job is not None and completion.result is not None:
+        return job.plan.fail(job.delivery, error)
+    return Completion(Settlement(completion.settlement.tag, "reject", reason=str(error)[:500]))
+
+
+def without_second_thoughts(batch: list[Entry]) -> list[Entry]:
+    """A run that ended while it was given back has two entries: the outcome stands."""
+    ended = {completion.settlement.tag for job, completion in batch if job is not None}
+    return [
+        (job, completion)
+        for job, completion in batch
+        if job is not None or completion.settlement.tag not in ended
+    ]

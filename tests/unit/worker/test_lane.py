@@ -1,0 +1,421 @@
+"""A lane on the memory broker, with an executor that runs jobs when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from caraway import Caraway
+from caraway.errors import Reject, StoreCorrupt, TransportUnavailable
+from caraway.interfaces.pool import Executor, Job
+from caraway.message import Completion, Owner, Settlement, new_owner_id
+from caraway.worker.attendant import Attendant
+from caraway.worker.board import Board
+from caraway.worker.lane import Lane
+from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
+
+
+class Held(Executor):
+    """Runs nothing by itself."""
+
+    def __init__(self, slots: int = 4, *, inline: bool = False) -> None:
+        self.slots = slots
+        self.inline = inline  # type: ignore[misc]
+        self.waiting: list[Any] = []
+        self.begun: list[Any] = []
+        self.interrupted: list[tuple[Any, type[BaseException]]] = []
+        self.report: Callable[[Job, Any], None]
+
+    def start(self) -> None:
+        pass
+
+    def execute(self, jobs: Sequence[Job], report: Callable[[Job, Any], None]) -> None:
+        self.waiting += jobs
+        self.report = report
+
+    def begin(self) -> Any:
+        """Run the next job to its end, without telling."""
+        job = self.waiting.pop(0)
+        job.slot = len(self.begun) % self.slots
+        self.begun.append((job, job.run()))
+        return job
+
+    def run(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.begin()
+            self.report(*self.begun[-1])
+
+    def withdraw(self) -> Sequence[Job]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    def interrupt(self, job: Job, exc: type[BaseException]) -> bool:
+        self.interrupted.append((job, exc))
+        return True
+
+    def stop(self, timeout: float) -> bool:
+        return True
+
+
+class Case:
+    """An app, its lane, and what the broker has."""
+
+    def __init__(self) -> None:
+        url = f"memory://lane-{new_owner_id()}"
+        self.app = Caraway("lane", broker=url, backend=url, set_as_current=False)
+        self.ran: list[int] = []
+        app, ran = self.app, self.ran
+
+        @app.task(name="work")
+        def work(n: int) -> int:
+            ran.append(n)
+            return n
+
+        @app.task(name="once", acks_late=False)
+        def once(n: int) -> int:
+            ran.append(n)
+            return n
+
+        @app.task(name="again", bind=True)
+        def again(self: Any, n: int) -> int:
+            ran.append(n)
+            if len(ran) < 3:
+                raise Reject("later", requeue=True)
+            return n
+
+    def lane(self, executor: Executor | None = None, **config: Any) -> tuple[Lane, Held]:
+        held = executor or Held()
+        owner = Owner(id=new_owner_id(), worker="lane@test")
+        made = Lane(
+            self.app,
+            held,
+            LaneConfig(index=0, owner=owner, queues=tuple(self.app.queues()), **config),
+            Board(1, held.slots).lane(0),
+        )
+        made.open()
+        return made, held  # type: ignore[return-value]
+
+    def depths(self) -> tuple[int, int]:
+        (stats,) = self.app.transport.stats(["celery"])
+        return stats.ready, stats.held
+
+
+@pytest.fixture
+def case() -> Iterator[Case]:
+    made = Case()
+    yield made
+    made.app.close()
+
+
+def away(*_: Any) -> Any:
+    raise TransportUnavailable("away")
+
+
+def test_a_batch_is_run_and_committed(case: Case) -> None:
+    results = [case.app.tasks["work"].delay(n) for n in range(3)]
+    lane, executor = case.lane()
+    lane._turn()
+    executor.run(3)
+    lane._turn()
+    assert [r.result for r in results] == [0, 1, 2]
+    assert case.depths() == (0, 0)
+    assert not lane.in_flight
+
+
+def test_what_has_not_begun_is_given_back_uncounted(case: Case) -> None:
+    for n in range(3):
+        case.app.tasks["work"].delay(n)
+    lane, executor = case.lane()
+    lane._turn()
+    executor.begin()
+    assert lane.give_back() == 2
+    lane.commit()
+    assert case.depths() == (2, 1)
+    assert [p.attempt for p in case.app.transport.peek("celery")] == [0, 0]
+
+
+def test_what_was_acknowledged_early_and_has_not_begun_is_not_lost(case: Case) -> None:
+    """A long task before it makes the lane give it back, or the lane is stopped."""
+    results = [case.app.tasks["once"].delay(n) for n in range(3)]
+    lane, executor = case.lane()
+    lane._turn()
+    assert case.depths() == (0, 0), "acknowledged before it runs"
+    executor.run()
+    lane.give_back()
+    lane.commit()
+    assert case.depths() == (2, 0), "sent again"
+    assert dict(lane.counts) == {("once", "SUCCESS"): [1, pytest.approx(0.0, abs=1.0)]}
+    lane._turn()
+    executor.run(2)
+    lane.commit()
+    assert [r.result for r in results] == [0, 1, 2]
+    assert case.ran == [0, 1, 2]
+
+
+def test_a_thread_that_may_not_wait_leaves_what_cannot_be_committed(case: Case) -> None:
+    result = case.app.tasks["work"].delay(1)
+    lane, executor = case.lane()
+    lane._turn()
+    executor.run()
+    apply = lane.committer.apply
+    lane.committer.apply = away
+    with pytest.raises(TransportUnavailable):
+        lane.try_commit()
+    assert result.state == "PENDING"
+    assert lane.board.done == 0
+    lane.committer.apply = apply
+    assert lane.try_commit()
+    assert result.get(timeout=1) == 1
+    assert lane.board.done == 1
+    assert not lane.try_commit(), "there is nothing more"
+
+
+def test_an_error_of_ours_in_a_commit_loses_no_outcome(case: Case) -> None:
+    result = case.app.tasks["work"].delay(1)
+    lane, executor = case.lane()
+    lane._turn()
+    executor.run()
+    apply = lane.committer.apply
+
+    def broken(_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    lane.committer.apply = broken
+    with pytest.raises(RuntimeError):
+        lane.commit()
+    lane.committer.apply = apply
+    lane.commit()
+    assert result.get(timeout=1) == 1
+
+
+def test_early_outcomes_that_cannot_be_stored_stay_alone(case: Case) -> None:
+    late, early = case.app.tasks["work"].delay(1), case.app.tasks["once"].delay(2)
+    lane, executor = case.lane()
+    lane._turn()
+    executor.run(2)
+    apply = lane.committer.apply_settled
+    lane.committer.apply_settled = away  # type: ignore[method-assign]
+    lane.try_commit()
+    assert (late.state, early.state) == ("SUCCESS", "PENDING")
+    lane.committer.apply_settled = apply  # type: ignore[method-assign]
+    lane.try_commit()
+    assert early.state == "SUCCESS"
+    assert lane.board.done == 2
+
+
+def test_a_run_that_ends_while_it_is_given_back_keeps_its_outcome(case: Case) -> None:
+    result = case.app.tasks["work"].delay(1)
+    lane, executor = case.lane()
+    lane._turn()
+    job = executor.begin()
+    assert lane.give_back(running=True) == 1
+    executor.report(job, executor.begun[-1][1])
+    lane.commit()
+    assert result.get(timeout=1) == 1
+    assert case.depths() == (0, 0)
+
+
+def test_a_run_that_was_given_back_is_fenced_when_it_ends_late(case: Case) -> None:
+    case.app.tasks["work"].delay(1)
+    lane, executor = case.lane()
+    lane._turn()
+    job = executor.begin()
+    lane.give_back(running=True)
+    lane.commit()
+    assert case.depths() == (1, 0)
+    executor.report(job, executor.begun[-1][1])
+    lane.commit()
+    assert lane.fenced == 1
+    assert case.depths() == (1, 0)
+
+
+def test_a_requeued_message_under_the_same_tag_is_a_message_like_others(case: Case) -> None:
+    result = case.app.tasks["again"].delay(1)
+    lane, executor = case.lane()
+    for _ in range(3):
+        lane._turn()
+        executor.run()
+        lane.commit()
+    assert result.get(timeout=1) == 1
+
+
+def test_a_message_that_cannot_be_judged_is_parked_and_the_others_run(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [case.app.tasks["work"].delay(n) for n in range(3)]
+    lane, executor = case.lane()
+    from caraway.worker import intake
+
+    judge = intake.TaskJob
+
+    def fails(delivery: Any, *rest: Any) -> Any:
+        if delivery.message.headers["id"] == results[1].id:
+            raise RecursionError("too deep")
+        return judge(delivery, *rest)
+
+    monkeypatch.setattr(intake, "TaskJob", fails)
+    lane._turn()
+    executor.run(2)
+    lane.commit()
+    (letter,) = case.app.transport.dead()
+    assert letter.kind == "parked"
+    assert "too deep" in letter.reason
+    assert case.ran == [0, 2]
+    assert case.depths() == (0, 0)
+
+
+def test_a_lane_ends_after_its_number_of_tasks(case: Case) -> None:
+    for n in range(5):
+        case.app.tasks["work"].delay(n)
+
+    class Eager(Held):
+        def execute(self, jobs: Sequence[Job], report: Callable[[Job, Any], None]) -> None:
+            super().execute(jobs, report)
+            self.run(len(jobs))
+
+    lane, _ = case.lane(Eager(), max_tasks=3)
+    assert lane.run() == RECYCLE
+    assert case.ran == [0, 1, 2]
+    assert case.depths() == (2, 0)
+
+
+def test_a_lost_lease_ends_the_lane_and_its_outcomes_are_fenced(case: Case) -> None:
+    for n in range(2):
+        case.app.tasks["work"].delay(n)
+    lane, executor = case.lane()
+    lane._turn()
+    executor.run()
+    case.app.transport.reclaim(lane.config.owner.id)
+    assert lane.run() == LOST
+    assert lane.fenced == 1
+    assert case.depths() == (2, 0)
+
+
+def test_a_stop_gives_back_and_finishes(case: Case) -> None:
+    results = [case.app.tasks["work"].delay(n) for n in range(2)]
+    lane, executor = case.lane(shutdown_timeout=5.0)
+    lane._turn()
+    executor.run()
+    lane.stop()
+    assert lane.run() == STOPPED
+    assert results[0].state == "SUCCESS"
+    assert case.depths() == (1, 0)
+
+
+def test_outcomes_that_a_hard_stop_leaves_stay_in_the_journal_and_under_the_lease(
+    case: Case,
+) -> None:
+    """So that whoever buries the lane commits them, and nothing runs twice."""
+    case.app.tasks["work"].delay(1)
+    lane, executor = case.lane()
+    lane._turn()
+    executor.run()
+    lane.committer.apply = away
+    lane.stop(hard=True)
+    lane.run()
+    assert [c.result.task_id for c in lane.board.journal() if c.result]
+    assert case.depths() == (0, 1)
+
+
+def test_an_outcome_that_can_never_be_stored_becomes_one_that_says_so(case: Case) -> None:
+    bad, good = case.app.tasks["work"].delay(1), case.app.tasks["work"].delay(2)
+    lane, executor = case.lane()
+    lane._turn()
+    executor.run(2)
+    apply = lane.committer.apply
+
+    def picky(completions: Sequence[Completion]) -> Any:
+        if any(c.result and c.result.task_id == bad.id and c.result.state == "SUCCESS"
+               for c in completions):  # fmt: skip
+            raise StoreCorrupt("no room for this one")
+        return apply(completions)
+
+    lane.committer.apply = picky
+    lane.commit()
+    assert good.state == "SUCCESS"
+    assert bad.state == "FAILURE"
+    assert "no room" in str(bad.result)
+
+
+def test_the_journal_of_concurrent_runs_holds_what_is_not_committed(case: Case) -> None:
+    for n in range(3):
+        case.app.tasks["work"].delay(n)
+    lane, executor = case.lane()
+    lane._turn()
+    executor.run(2)
+    assert len(list(lane.board.journal())) == 2
+    lane.commit()
+    executor.run()
+    (entry,) = lane.board.journal()
+    assert entry.settlement.tag == executor.begun[-1][0].delivery.tag
+    assert lane.board.running() == []
+
+
+def test_a_delivery_done_before_runs_again_where_its_callbacks_may_be_missing(
+    case: Case,
+) -> None:
+    """Where results and messages have stores of their own, a process may die after the one
+    and before the other."""
+    task = case.app.tasks["work"]
+    plain = task.delay(1)
+    linked = task.apply_async((2,), link=task.si(7))
+    lane, executor = case.lane()
+    lane.committer.apply = lane.committer.apply_in_steps
+    lane._turn()
+    executor.run(2)
+    # Killed after the results: nobody published, nobody settled.
+    done = [completion for _, completion in lane._done]
+    case.app.backend.store([c.result for c in done if c.result])
+    consumer = lane.consumer
+    tags = [c.settlement.tag for c in done]
+    consumer.settle([Settlement(tag, "release") for tag in tags])
+    second, executor = case.lane()
+    second.intake._atomic = False
+    second._turn()
+    assert [job.delivery.message.headers["id"] for job in executor.waiting] == [linked.id]
+    executor.run()
+    second.commit()
+    assert plain.get(timeout=1) == 1
+    assert case.depths() == (1, 0), "the callback is on its way"
+
+
+def test_hostile_orders_leave_the_attendant_listening(case: Case) -> None:
+    from caraway.worker.channel import Channel
+
+    lane, _ = case.lane()
+    ours, theirs = Channel.pair()
+    channel = Channel(ours)
+    attendant = Attendant(lane, Channel(theirs))
+    for order in (
+        {"do": "time_limit", "task": "work", "hard": "soon"},
+        {"do": "rate_limit", "task": "work", "rate": "often"},
+        {"do": "revoke"},
+        {"do": "share", "share": None},
+        {"do": ["?"]},
+    ):
+        channel.send(**order)
+    channel.send(do="time_limit", task="work", hard=3)
+    attendant._attend()
+    plan = lane.intake.plan("work")
+    assert plan is not None
+    assert plan.hard == 3.0
+    channel.close()
+    attendant._attend()
+    assert lane.draining, "its supervisor is gone"
+    attendant._channel.close()  # type: ignore[union-attr]
+
+
+def test_a_solo_lane_gives_back_what_a_hard_stop_cuts_short(case: Case) -> None:
+    case.app.tasks["work"].delay(1)
+    lane, executor = case.lane()
+    lane._turn()
+    job = executor.waiting[0]
+    job.started = 1.0
+    lane.stop(hard=True)
+    attendant = Attendant(lane, None, enforce_hard=True)
+    attendant._look(2.0)
+    attendant._look(2.1)
+    assert case.depths() == (1, 0)
+    assert [exc.__name__ for _, exc in executor.interrupted] == ["Terminated"]
