@@ -200,7 +200,7 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
         # A handler that fails must not change what became of the task: it is logged.
         try:
             handler(*args)
-        except Exception:
+        except BaseException:
             import logging
 
             logging.getLogger("caraway.task").exception(
@@ -227,9 +227,10 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
         payload = encode(request, state, exc, text)
         outcome = Outcome(state, exc, payload, traceback=text, runtime=runtime)
         info = ExceptionInfo(exc, text)
-        if on_failure:
+        failure = state == states.FAILURE
+        if on_failure and failure:
             guard(on_failure, exc, request.id, request.args, request.kwargs, info)
-        if sig_failure.receivers:
+        if sig_failure.receivers and failure:
             sig_failure.send(
                 sender=task, task_id=request.id, exception=exc, args=request.args,
                 kwargs=request.kwargs, traceback=exc.__traceback__, einfo=info,

@@ -32,3 +32,27 @@ def test_after_a_pause_there_is_no_burst() -> None:
     gate.delay("a", 100.0)
     assert gate.delay("b", 500.0) == 0.0
     assert gate.delay("c", 500.0) == 1.0
+
+
+def test_a_new_share_changes_the_limits_that_are_kept() -> None:
+    from msgspec.structs import replace
+
+    from caraway import Caraway
+    from caraway.message import Owner
+    from caraway.worker.board import Board
+    from caraway.worker.intake import Intake
+    from caraway.worker.lane_config import LaneConfig
+
+    app = Caraway("site", broker="memory://", set_as_current=False)
+    app.task(name="slow", rate_limit="4/s")(lambda: None)
+    app.finalize()
+    config = LaneConfig(index=0, owner=Owner(id="me"), queues=())
+    intake = Intake(app, Board(1, 1).lane(0), replace(config, rate_share=1.0), None, None)  # type: ignore[arg-type]
+    intake.plan("slow")
+
+    intake.set_share(0.5)
+
+    gate = intake._gates["slow"]
+    assert gate is not None
+    gate.delay("a", 100.0)
+    assert gate.delay("b", 100.0) == 0.5

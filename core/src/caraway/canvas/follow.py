@@ -57,7 +57,7 @@ def _errbacks(app: Caraway, request: Request, outcome: Outcome) -> tuple[Publica
     for at, link in enumerate(request.errbacks or ()):
         signature = _read(app, link)
         task = app.tasks.get(signature.name)
-        if task is not None and takes_failure(task):
+        if task is not None and takes_failure(task, len(signature.args)):
             # as in Celery: an errback of (request, exc, traceback) needs the exception
             # itself, which no message can carry, so it is called here
             call_errback(task, signature, request, outcome)
@@ -66,13 +66,15 @@ def _errbacks(app: Caraway, request: Request, outcome: Outcome) -> tuple[Publica
     return tuple(made)
 
 
-def takes_failure(task: Any) -> bool:
-    """True if an errback wants ``(request, exc, traceback)`` rather than the id."""
+def takes_failure(task: Any, given: int = 0) -> bool:
+    """True if an errback wants ``(request, exc, traceback)`` rather than the id: it needs
+    more than one argument beside those that its signature gives."""
     check = task.argument_check
     if check is None:
         return False
     code = check.__code__
-    return bool(code.co_argcount > 1 or code.co_flags & 0x04)
+    needed = code.co_argcount - len(check.__defaults__ or ()) - given
+    return bool(needed > 1 or code.co_flags & 0x04)
 
 
 def call_errback(task: Any, signature: Signature[Any], request: Any, outcome: Outcome) -> None:
@@ -117,18 +119,17 @@ def _follow_up(
     *,
     chain: list[Any] | None = None,
 ) -> Publication:
-    from caraway.task.publication import build
+    from caraway.task.publication import build, known_options
 
     signature = _read(app, link)
     merged = signature.args if signature.immutable else (*args, *signature.args)
-    options = dict(signature.options)
+    options = known_options(signature.options)
     # Links that follow the last step of a chain come with the chain's own.
-    options.setdefault("task_id", derived_id(str(request.id), kind, position))
+    if not options.get("task_id"):
+        options["task_id"] = derived_id(str(request.id), kind, position)
     options["root_id"] = request.root_id
     options["parent_id"] = request.id
     if chain is not None:
         options["chain"] = chain
-    for name in ("retry", "retry_policy", "timeout"):
-        options.pop(name, None)
     task = app.tasks.get(signature.name)
     return build(app, signature.name, merged, signature.kwargs, options, task).publication

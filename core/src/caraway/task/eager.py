@@ -115,10 +115,14 @@ class _Run:
         if links and (failed or outcome.state == states.SUCCESS):
             value = self.task_id if failed else outcome.value
             for link in links if isinstance(links, (list, tuple)) else [links]:
-                from caraway.canvas import maybe_signature
+                from caraway.canvas import follow, maybe_signature
 
                 signature = maybe_signature(link, app)
-                signature.apply(() if signature.immutable else (value,))
+                known = app.tasks.get(signature.name) if failed else None
+                if known is not None and follow.takes_failure(known, len(signature.args)):
+                    follow.call_errback(known, signature, self.request, outcome)
+                else:
+                    signature.apply(() if signature.immutable else (value,))
         return EagerResult(
             self.task_id, outcome.value, outcome.state, outcome.traceback, task.name, app
         )

@@ -128,6 +128,9 @@ def _fork_lane(
     pipe: tuple[int, int],
     lane_main: LaneMain,
 ) -> int:
+    from caraway import signals
+
+    signals.worker_before_create_process.send(sender=None)
     pid = os.fork()
     if pid:
         for fd in fds:

@@ -134,6 +134,7 @@ class Supervisor:
         surplus = [lane for lane in self.lanes.values() if not lane.stopping][self.target :]
         for lane in surplus:
             self._stop_lane(lane)
+        self.tell_lanes(do="share", share=1.0 / self.target)
         return self.target
 
     # -- lanes -------------------------------------------------------------------------

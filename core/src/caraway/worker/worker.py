@@ -57,6 +57,9 @@ class Worker:
         self.app = app
         conf = app.conf
         self.hostname = node_name(hostname or conf.worker_hostname or "caraway@%h")
+        from caraway import signals
+
+        signals.celeryd_init.send(sender=self.hostname, instance=self, conf=conf, options={})
         self.pool_name = pool or conf.worker_pool
         self.concurrency = concurrency or conf.worker_concurrency or cpu_count()
         excluded = set(exclude_queues)
