@@ -206,4 +206,5 @@ COMMANDS: dict[str, Command] = {
     "active_queues": _active_queues,
     "stats": _stats,
 }
-"""Name of a command -> what does it.  Arguments are those of celery.md 1.13."""
+"""Name of a command -> what does it.  Arguments are those of
+`caraway.control.Control`."""
