@@ -34,19 +34,22 @@ def test_a_signal_breaks_a_blocking_call_in_the_main_thread(start, make_job, rep
     begun = threading.Event()
 
     def block():
-        begun.set()
         try:
+            begun.set()
             time.sleep(10)
         except SoftTimeLimitExceeded:
             return "interrupted"
 
     job = make_job(block)
     sent = []
-    in_thread(lambda: (begun.wait(10), sent.append(executor.interrupt(job, SoftTimeLimitExceeded))))
+    helper = in_thread(
+        lambda: (begun.wait(10), sent.append(executor.interrupt(job, SoftTimeLimitExceeded)))
+    )
     before = time.monotonic()
     executor.execute([job], reports)
     assert time.monotonic() - before < 5
     assert reports.result(job) == "interrupted"
+    helper.join(10)
     assert sent == [True]
 
 
@@ -149,6 +152,7 @@ def test_ten_thousand_short_jobs_under_random_interrupts(where, start, make_job,
 
     executor = start("threads", 4) if where == "threads" else InlineExecutor(1)
     current: list[object] = []
+    alive: list[type] = []
     stop = threading.Event()
     sent = [0]
 
@@ -165,6 +169,9 @@ def test_ten_thousand_short_jobs_under_random_interrupts(where, start, make_job,
                 job = executor._thread.current
             if job is not None:
                 exc = type("Marked", (Marked,), {"target": job})
+                # Not to be collected inside a job: what lands in a weak reference's
+                # callback is lost there, with a warning.
+                alive.append(exc)
                 sent[0] += executor.interrupt(job, exc)
 
     def feed():

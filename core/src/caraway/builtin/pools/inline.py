@@ -77,7 +77,10 @@ class InlineExecutor(Executor):
                 if undisturbed:
                     thread.done += 1
                 else:
-                    thread.settle()
+                    try:
+                        thread.settle()
+                    except BaseException:  # noqa: BLE001 - landed where `settle` begins
+                        thread.settle()
                 report(job, result)
 
     def withdraw(self) -> Sequence[Job]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from caraway.interfaces.pool import Job
 
 NOTHING: Final = object()
+_PAUSES = (0.0, 0.001, 0.005, 0.0)
+"""Seconds after each signal of one interrupt, if it still isn't noticed."""
 
 
 def _set_async_exc(thread: int, exc: type[BaseException] | None) -> bool:
@@ -97,13 +99,19 @@ class Interruptible:
             self.current = None
             if result is NOTHING:
                 result = exc
-        self.settle()
+        try:
+            self.settle()
+        except BaseException:  # noqa: BLE001 - landed where `settle` begins
+            self.settle()
         return result
 
     def settle(self) -> None:
-        """End a job that somebody wanted to interrupt, or that raised."""
-        # Somebody asked for an interrupt.  It may have landed inside the job, above, or be
-        # on its way still; then it lands in the next lines, at most once.
+        """End a job that somebody wanted to interrupt, or that raised.
+
+        Somebody's interrupt may have landed inside the job, or be on its way still: then it
+        lands in here, at most once.  Its first line is one that a caller must guard,
+        because the try block only begins behind it: call once more if this raises.
+        """
         try:
             self._calm()
         except BaseException:  # noqa: BLE001 - what was on its way
@@ -142,12 +150,29 @@ class Interruptible:
                 self.asked = before
                 return False
             if self._by_signal():
+                if self._target is job:
+                    return True  # one is on its way: more of them could pile up in there
                 self._target = job
-                import signal
+            else:
+                return _set_async_exc(self._thread, exc)
+        self._insist(job)
+        return True
 
+    def _insist(self, job: Job) -> None:
+        """Send the signal until it is noticed.
+
+        One that arrives between Python's last look for signals and the system call that
+        follows doesn't break that call.
+        """
+        import signal
+        from time import sleep
+
+        for pause in _PAUSES:
+            with self._lock:
+                if self._target is not job:
+                    return
                 signal.pthread_kill(self._thread, self._signal)
-                return True
-            return _set_async_exc(self._thread, exc)
+            sleep(pause)
 
     def _by_signal(self) -> bool:
         if not self._signal:
