@@ -254,12 +254,14 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
             and isinstance(exc, autoretry_for)
             and not (dont_autoretry_for and isinstance(exc, dont_autoretry_for))
         ):
+            trace = exc.__traceback__
             try:
                 task.autoretry(exc, request)
             except Retry as retry:
                 return retried(request, retry, runtime)
             except BaseException as final:  # noqa: BLE001 - the original, or too many retries
-                exc = final
+                # Raised again, it would lead its readers through our frames.
+                exc = exc.with_traceback(trace) if final is exc else final
         if throw:
             raise exc
         return failed(request, exc, runtime)

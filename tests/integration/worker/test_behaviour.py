@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -215,6 +216,38 @@ def test_the_pool_grows_and_shrinks_by_remote_control(
     wait_until(lambda: _processes(site) == 2)
     site.app.control.shutdown()
     assert site.workers[0].wait(10) == 0
+
+
+def test_the_traceback_of_a_task_out_of_retries_is_the_tasks(site: Any) -> None:
+    site.worker("-c", "1")
+    failed = site.send("auto", 1)
+    with pytest.raises(KeyError):
+        failed.get(timeout=20)
+    frames = re.findall(r'File "(.*?)"', failed.traceback)
+    assert [name.rpartition("/")[2] for name in frames] == ["site_app.py"]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_counters_outlive_the_processes_that_counted(
+    site: Any, pool: str, wait_until: Callable[..., Any]
+) -> None:
+    import urllib.request
+
+    def metric(name: str) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+            found = re.search(rf"^caraway_{name} (\S+)$", page.read().decode(), re.MULTILINE)
+        return float(found[1]) if found else -1.0
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    site.worker("-P", pool, "-c", "1", "--max-tasks-per-child", "4", "--health", str(port))
+    for n in range(10):
+        site.send("add", n, n).get(timeout=20)
+    with pytest.raises(Exception, match="object"):
+        site.send("unserializable").get(timeout=20)
+    wait_until(lambda: (metric("done_total"), metric("failed_total")) == (11, 1))
+    wait_until(lambda: metric("fetched_total") >= 11)
 
 
 def test_limits_set_by_remote_control_hold_for_lanes_that_start_later(site: Any) -> None:

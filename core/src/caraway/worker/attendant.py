@@ -32,6 +32,7 @@ def counters(lane: Lane) -> dict[str, Any]:
     """What a lane tells of itself: see `caraway.worker.lanes.Counters`."""
     return {
         "counts": [[*key, *tally] for key, tally in list(lane.counts.items())],
+        "fetched": lane.board.fetched,
         "fenced": lane.fenced,
         "dead": lane.dead,
         "parked": lane.parked,

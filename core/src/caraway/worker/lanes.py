@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
+
+from caraway.worker.undertaker import Remains
 
 if TYPE_CHECKING:
     from caraway.worker.board import LaneBoard
@@ -22,12 +26,14 @@ class Counters(Struct):
 
     Attributes:
         counts: [task name, state, runs, seconds] each.
+        fetched: messages taken.
         fenced: late outcomes that were fenced off.
         dead: messages sent to the dead letters.
         parked: messages parked.
     """
 
     counts: list[tuple[str, str, int, float]] = []
+    fetched: int = 0
     fenced: int = 0
     dead: int = 0
     parked: int = 0
@@ -40,17 +46,18 @@ class Tally:
         restarts: lanes replaced because they died or were stuck.
         recycled: lanes replaced at their limit of tasks or memory.
         timeouts: runs ended at their hard limit.
-        fenced, dead, parked: as in `Counters`, of lanes that have ended.
+        fetched, fenced, dead, parked: as in `Counters`, of lanes that have ended.
         tasks: as in `Counters`, of lanes that have ended.
     """
 
     def __init__(self) -> None:
         self.restarts = self.recycled = self.timeouts = 0
-        self.fenced = self.dead = self.parked = 0
+        self.fetched = self.fenced = self.dead = self.parked = 0
         self.tasks: Totals = {}
 
     def add(self, counters: Counters) -> None:
         """Add what a lane told."""
+        self.fetched += counters.fetched
         self.fenced += counters.fenced
         self.dead += counters.dead
         self.parked += counters.parked
@@ -117,6 +124,29 @@ class LaneProcess:
         self.verdicts: dict[Any, tuple[str, float]] = {}
         self.counters = Counters()
 
+    def count(self, message: dict[str, Any]) -> None:
+        """Take over what it tells of its counters."""
+        self.counters = msgspec.convert(message, Counters)
+
+    def hear_last_words(self) -> None:
+        """It is dead: read what it told, and close the channel.  Without waiting for its
+        end: a process that one of its tasks started may have that, too."""
+        for message in self.channel.receive():
+            if message.get("tell") == "counts":
+                self.count(message)
+        self.channel.close()
+
+    def remains(self, code: int) -> Remains:
+        """What it left, for the undertaker."""
+        return Remains(
+            self.owner,
+            exit_text(code),
+            list(self.board.journal()),
+            self.board.running(),
+            self.verdicts,
+            blameless=self.killed,
+        )
+
 
 def exit_text(code: int) -> str:
     """How a process ended, for people: ``signal 9 (SIGKILL)``."""
@@ -126,3 +156,14 @@ def exit_text(code: int) -> str:
         return f"signal {-code} ({signal.Signals(-code).name})"
     except ValueError:
         return f"signal {-code}"
+
+
+def is_alive(pid: int) -> bool:
+    """True if there is such a process, be it a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -42,9 +42,8 @@ class LaneSnapshot(Struct, frozen=True, kw_only=True):
         stuck: it gave none for longer than ``worker_stuck_timeout``.
         slots: how many tasks it can run at a time.
         running: the tasks it runs.
-        fetched: messages taken, since the worker's start.
-        done: tasks ended, since the worker's start.
-        failed: of these, how many failed.
+        fetched: messages taken, since the lane's start.
+        done: tasks ended, since the lane's start.
         memory: resident bytes, 0 if not measured.
     """
 
@@ -57,7 +56,6 @@ class LaneSnapshot(Struct, frozen=True, kw_only=True):
     running: tuple[RunningTask, ...] = ()
     fetched: int = 0
     done: int = 0
-    failed: int = 0
     memory: int = 0
 
 
@@ -95,6 +93,7 @@ class WorkerSnapshot(Struct, frozen=True, kw_only=True):
         stopping: it was asked to stop.
         broker_error: why the broker can't be used now; empty if it can.
         broker_errors: how often it failed.
+        fetched: messages taken, by lanes that have ended, too.
         committed: completions applied.
         fenced: late outcomes refused because the lease was lost.
         dead_lettered: messages sent to the dead letters.
@@ -119,6 +118,7 @@ class WorkerSnapshot(Struct, frozen=True, kw_only=True):
     stopping: bool = False
     broker_error: str = ""
     broker_errors: int = 0
+    fetched: int = 0
     committed: int = 0
     fenced: int = 0
     dead_lettered: int = 0
@@ -167,11 +167,11 @@ def render(snapshot: WorkerSnapshot) -> str:
     _single(
         out, "caraway_slots_busy", "gauge", "Tasks that run.", sum(len(x.running) for x in lanes)
     )
-    _single(
-        out, "caraway_fetched_total", "counter", "Messages taken.", sum(x.fetched for x in lanes)
-    )
-    _single(out, "caraway_done_total", "counter", "Tasks ended.", sum(x.done for x in lanes))
-    _single(out, "caraway_failed_total", "counter", "Tasks failed.", sum(x.failed for x in lanes))
+    # Not the lanes' own counters: they begin anew with each process.
+    done = sum(task.count for task in snapshot.tasks)
+    failed = sum(task.count for task in snapshot.tasks if task.outcome == "failure")
+    _single(out, "caraway_done_total", "counter", "Runs ended.", done)
+    _single(out, "caraway_failed_total", "counter", "Runs failed.", failed)
     labels = [{"lane": str(lane.index)} for lane in lanes]
     _family(
         out, "caraway_lane_tick_age_seconds", "gauge", "Time since a lane's last sign of life.",
@@ -202,6 +202,7 @@ def render(snapshot: WorkerSnapshot) -> str:
 
 
 _COUNTERS = (
+    ("fetched", "Messages taken."),
     ("broker_errors", "Operations on the broker that failed."),
     ("committed", "Completions applied."),
     ("fenced", "Late outcomes refused because the lease was lost."),

@@ -52,7 +52,7 @@ class SoloWorker:
         self.board = board
         self.template = template
         self.target = 1
-        self.tally = Tally()
+        self._ended = Tally()
         self.started = monotonic()
         self.lanes: dict[int, LaneProcess] = {}
         self.stopping = False
@@ -112,7 +112,7 @@ class SoloWorker:
             attendant.end()
             self.lanes.pop(0, None)
             process.channel.close()
-            self.tally.add(msgspec.convert(counters(lane), Counters))
+            self._ended.add(msgspec.convert(counters(lane), Counters))
 
     def _capabilities(self) -> frozenset[Capability]:
         capabilities = self.app.transport.capabilities
@@ -132,6 +132,14 @@ class SoloWorker:
         return control
 
     # -- the face of a supervisor --------------------------------------------------------
+
+    @property
+    def tally(self) -> Tally:
+        """What lanes counted, the one that runs included: nobody need tell us of it."""
+        total = self._ended.with_lanes(())
+        if self.lanes and self._lane is not None:
+            total.add(msgspec.convert(counters(self._lane), Counters))
+        return total
 
     def post(self, call: Callable[[], Any]) -> None:
         """Do it now: everything here is safe from any thread."""

@@ -57,7 +57,6 @@ def snapshot(supervisor: Supervisor, keeper: Keeper | None) -> WorkerSnapshot:
                 ),
                 fetched=view.fetched,
                 done=view.done,
-                failed=view.failed,
                 memory=resident(lane.pid) if lane.pid else 0,
             )
         )  # fmt: skip
@@ -77,6 +76,7 @@ def snapshot(supervisor: Supervisor, keeper: Keeper | None) -> WorkerSnapshot:
         stopping=supervisor.stopping,
         broker_error=keeper.broker_error if keeper is not None else "",
         broker_errors=keeper.broker_errors if keeper is not None else 0,
+        fetched=tally.fetched,
         committed=int(sum(runs for runs, _ in tally.tasks.values())) + tally.parked,
         fenced=tally.fenced,
         dead_lettered=tally.dead,
