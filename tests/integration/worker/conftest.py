@@ -75,6 +75,12 @@ def limited(n):
 def tracked(seconds):
     time.sleep(seconds)
 
+@app.task
+def loops(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
 @app.task(bind=True)
 def progress(self):
     self.update_state(state="PROGRESS", meta={"done": 5})
