@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,18 @@ class ForkServer:
             theirs.close()
         return Channel(ours)
 
+    def end(self) -> None:
+        """Let it go, now that no lane is left: it ends at once, and leaves no zombie."""
+        self.channel.close()
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            try:
+                if os.waitpid(self.pid, os.WNOHANG)[0]:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(0.001)
+
 
 def _serve(sock: socket.socket, lane_main: LaneMain) -> None:
     import gc
@@ -79,7 +92,8 @@ def _serve(sock: socket.socket, lane_main: LaneMain) -> None:
     while True:
         with contextlib.suppress(InterruptedError):
             watched: list[Any] = [sock, read_end]
-            ready = select.select(watched, [], [])[0]
+            ready = select.select(watched, [], [], 0.1 if channel.waiting else None)[0]
+            channel.flush()
             if read_end in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(read_end, 4096)
@@ -89,9 +103,16 @@ def _serve(sock: socket.socket, lane_main: LaneMain) -> None:
                 if request is None:
                     break
                 config = msgspec.convert(request["config"], LaneConfig)
-                pid = _fork_lane(config, fds, sock, (read_end, write_end), lane_main)
+                news = {"index": config.index, "owner": config.owner.id}
+                try:
+                    pid = _fork_lane(config, fds, sock, (read_end, write_end), lane_main)
+                except OSError as exc:  # no process or memory is left: not for ever
+                    for fd in fds:
+                        os.close(fd)
+                    channel.send(tell="failed", pid=0, error=str(exc), **news)
+                    continue
                 children.add(pid)
-                channel.send(tell="started", index=config.index, pid=pid, owner=config.owner.id)
+                channel.send(tell="started", pid=pid, **news)
     # The supervisor is gone.  The lanes notice by themselves and end; they are waited
     # for so that nobody else has to.
     while children:
@@ -108,7 +129,10 @@ def _read_request(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]
         if not data:
             return None, []
         while len(data) < 4:
-            data += sock.recv(4 - len(data))
+            part = sock.recv(4 - len(data))
+            if not part:
+                return None, []
+            data += part
         size = int.from_bytes(data, "little")
         body = b""
         while len(body) < size:

@@ -1,26 +1,23 @@
-"""The keeper: the supervisor's thread that talks to the broker.
+"""The keeper: the supervisor's thread that renews the leases of living lanes.
 
-It renews the leases of living lanes, buries dead ones, and condemns single runs.  A
-lane's own threads may starve behind a task that holds the GIL; this one is in another
+A lane's own threads may starve behind a task that holds the GIL; this one is in another
 process, which runs no tasks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError
+from caraway.worker.burials import Burials
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.message import Queue, QueueStats
-    from caraway.worker.board import Running
     from caraway.worker.undertaker import Remains, Undertaker
 
 _LOOK_EVERY = 5.0
@@ -32,7 +29,7 @@ class Keeper(threading.Thread):
 
     Args:
         app: its transport is used from this thread.
-        undertaker: for dead lanes.
+        undertaker: for dead lanes; it has a thread of its own (`Burials`).
         lease: seconds a renewal is good for.
         on_lost: called with owner ids whose lease was lost.
         queues: of the worker.
@@ -53,16 +50,12 @@ class Keeper(threading.Thread):
         self._every = lease / 3
         self._on_lost = on_lost
         self._owners: set[str] = set()
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._graves: deque[Remains] = deque()
-        self._bury_after = 0.0
+        self.burials = Burials(undertaker)
         self.broker_error = ""
         """What the last renewal said, for the health page; empty when it went well."""
         self.broker_errors = 0
         """How often renewals failed."""
-        self.reclaimed = 0
-        """Messages taken back from dead lanes."""
         self.depths: dict[str, QueueStats] = {}
         """The queues as last looked at by `look_at_queues`."""
         self._looked = 0.0
@@ -77,19 +70,24 @@ class Keeper(threading.Thread):
         """Let this owner's lease lapse."""
         self._owners.discard(owner)
 
+    @property
+    def reclaimed(self) -> int:
+        """Messages taken back from dead lanes."""
+        return self.burials.reclaimed
+
     def bury(self, remains: Remains) -> None:
         """Settle what a dead lane left."""
-        self._work.put(lambda: self._graves.append(remains))
+        self.burials.bury(remains)
 
-    def condemn(self, owner: str, run: Running, seconds: float) -> None:
-        """Take one run from a living lane and fail it."""
-        self._work.put(lambda: self._undertaker.condemn(owner, run, seconds))
+    def condemn(self, remains: Remains) -> None:
+        """Take runs from a living lane and fail them."""
+        self.burials.condemn(remains)
 
     def finish(self, timeout: float) -> None:
         """Do what is left to do, and end; after ``timeout`` seconds, give up."""
-        self._work.put(None)
-        self.join(timeout)
+        self.burials.finish(timeout)
         self._stopping.set()
+        self.join(timeout)
 
     def look_at_queues(self) -> None:
         """A chore for the metrics: depths and lag, every few seconds."""
@@ -106,45 +104,17 @@ class Keeper(threading.Thread):
             wait = max(0.0, due - monotonic())
             if self.chores:
                 wait = min(wait, 1.0)
-            if self._graves:
-                wait = max(0.0, min(wait, self._bury_after - monotonic()))
-            try:
-                work = self._work.get(timeout=wait)
-            except queue.Empty:
-                pass
-            else:
-                if work is None:
-                    while self._graves and not self._stopping.is_set():
-                        self._bury_some()
-                        self._stopping.wait(max(0.0, self._bury_after - monotonic()))
-                    return
-                self._do(work)
-            self._bury_some()
+            if self._stopping.wait(wait):
+                return
             for chore in self.chores:
                 self._do(chore)
             if monotonic() >= due:
                 due = monotonic() + (self._every if self._renew() else min(1.0, self._every))
 
-    def _bury_some(self) -> None:
-        # One that can't be buried now must not keep leases from being renewed.
-        while self._graves and monotonic() >= self._bury_after:
-            remains = self._graves[0]
-            try:
-                self.reclaimed += self._undertaker.bury(remains)
-            except Exception as exc:  # noqa: BLE001 - tried again, whatever it was
-                import logging
-
-                logging.getLogger("caraway.worker").warning(
-                    "a dead lane's tasks can't be settled yet: %s", exc
-                )
-                self._bury_after = monotonic() + 0.5
-                return
-            self._graves.popleft()
-
     def _do(self, work: Callable[[], Any]) -> None:
         try:
             work()
-        except Exception:  # the keeper must outlive whatever one chore runs into
+        except BaseException:  # the keeper must outlive whatever one chore runs into
             import logging
 
             logging.getLogger("caraway.worker").exception("keeper")
@@ -157,8 +127,8 @@ class Keeper(threading.Thread):
             return True
         try:
             lost = list(self._app.transport.renew(owners))
-        except CarawayError as exc:
-            self.broker_error = str(exc)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, the next renewal is due
+            self.broker_error = str(exc) or repr(exc)
             self.broker_errors += 1
             import logging
 

@@ -74,14 +74,18 @@ def open_lane(lane: Lane, channel: Channel | None) -> bool:
     logger = logging.getLogger("caraway.worker")
     backoff = 0.1
     while not lane.draining:
+        lane.board.tick(time.monotonic(), 0.0)
         try:
             lane.open()
         except TransportUnavailable as exc:
             logger.warning("broker: %s; trying again in %.1f s", exc, backoff)
-            time.sleep(backoff)
+            until = time.monotonic() + backoff
+            while time.monotonic() < until and not lane.draining:
+                # In steps: a signal doesn't end a sleep.
+                time.sleep(min(0.1, backoff))
+                if channel is not None and _gone(channel):
+                    return False
             backoff = min(backoff * 2, 5.0)
-            if channel is not None and _gone(channel):
-                return False
         except CarawayError as exc:
             logger.error("the lane can't start: %s", exc)
             return False

@@ -23,7 +23,8 @@ from caraway.message import new_owner_id
 from caraway.worker.forkserver import ForkServer
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
 from caraway.worker.lane_main import LaneMain
-from caraway.worker.lanes import Counters, LaneProcess, Tally, exit_text
+from caraway.worker.lanes import LaneProcess, Tally, exit_text, is_alive
+from caraway.worker.restarts import Restarts
 from caraway.worker.undertaker import Remains
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Supervisor:
         self._tick = _TICK
         self._posts: deque[Callable[[], Any]] = deque()
         self._standing: dict[tuple[str, str], dict[str, Any]] = {}
-        self._early_deaths = 0
+        self._restarts = Restarts()
         self._not_before = 0.0
         self._ready_told = False
         self._selector = selectors.DefaultSelector()
@@ -94,13 +95,21 @@ class Supervisor:
         while not (self.stopping and not self.lanes):
             self._keep_number()
             for key, _ in self._selector.select(self._tick):
-                key.data()
+                self._safely(key.data)
             while self._posts:
-                self._posts.popleft()()
-            self._watch(time.monotonic())
+                self._safely(self._posts.popleft())
+            self._safely(lambda: self._watch(time.monotonic()))
             if self._server.channel.closed:
                 self._without_server()
+        self._server.end()
         return self.exit_code
+
+    def _safely(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except Exception:  # noqa: BLE001 - see the next line
+            # Whatever it was, the lanes need their supervisor.
+            self._log().exception("supervisor")
 
     def _without_server(self) -> None:
         """The fork server died, and with it the news of lanes: a lane is dead when its
@@ -110,7 +119,7 @@ class Supervisor:
             self.exit_code = RECYCLE
             self.stop(hard=False)
         for lane in list(self.lanes.values()):
-            if lane.channel.closed:
+            if lane.channel.closed or (lane.pid and not is_alive(lane.pid)):
                 self._exited(lane, STOPPED)
 
     def post(self, call: Callable[[], Any]) -> None:
@@ -200,9 +209,9 @@ class Supervisor:
             tell = message.get("tell")
             if tell == "ready":
                 lane.ready = True
+                self._restarts.ready()
                 for order in self._standing.values():
                     lane.channel.send(**order)
-                self._early_deaths = 0
                 self.keeper.watch(lane.owner)
                 if not self._ready_told and sum(p.ready for p in self.lanes.values()) >= min(
                     self.target, len(self.lanes)
@@ -210,7 +219,7 @@ class Supervisor:
                     self._ready_told = True
                     self.on_ready()
             elif tell == "counts":
-                lane.counters = msgspec.convert(message, Counters)
+                lane.count(message)
         if lane.channel.closed:
             self._selector.unregister(lane.channel)
             lane.channel.close()
@@ -220,10 +229,14 @@ class Supervisor:
         channel = self._server.channel
         for message in channel.receive():
             tell, pid = message["tell"], message["pid"]
-            if tell == "started":
+            if tell in ("started", "failed"):
                 lane = self.lanes.get(message["index"])
-                if lane is not None and lane.owner == message["owner"]:
-                    lane.pid = pid
+                if lane is None or lane.owner != message["owner"]:
+                    continue
+                lane.pid = pid
+                if tell == "failed":
+                    self._log().error("no process for a lane: %s", message["error"])
+                    self._exited(lane, 1)
                 continue
             lane = next((p for p in self.lanes.values() if p.pid == pid), None)
             if lane is None:
@@ -234,7 +247,8 @@ class Supervisor:
                 self.keeper.unwatch(lane.owner)
             elif tell == "continued":
                 lane.suspended = False
-                self.keeper.watch(lane.owner)
+                if lane.ready:
+                    self.keeper.watch(lane.owner)
             elif tell == "exited":
                 self._exited(lane, message["code"])
         if channel.closed:
@@ -242,47 +256,34 @@ class Supervisor:
 
     def _exited(self, lane: LaneProcess, code: int) -> None:
         lane.dead = True
-        for message in () if lane.channel.closed else lane.channel.receive():
-            if message.get("tell") == "counts":
-                lane.counters = msgspec.convert(message, Counters)
+        del self.lanes[lane.index]
         if not lane.channel.closed:
             self._selector.unregister(lane.channel)
-            lane.channel.close()
-        del self.lanes[lane.index]
+            lane.hear_last_words()
         self.tally.add(lane.counters)
         self.keeper.unwatch(lane.owner)
-        remains = Remains(
-            lane.owner,
-            exit_text(code),
-            list(lane.board.journal()),
-            lane.board.running(),
-            lane.verdicts,
-        )
-        self.keeper.bury(remains)
+        self.keeper.bury(lane.remains(code))
         self.tally.recycled += code == RECYCLE
         if code == RECYCLE or (lane.stopping and code == STOPPED):
             return
         if not lane.stopping or lane.killed:
             self.tally.restarts += 1
-        if not lane.ready:
-            self._early_deaths += 1
-            if self._early_deaths > 2:
-                wait = min(0.1 * 2**self._early_deaths, 10.0)
-                self._not_before = time.monotonic() + wait
-                self._log().error(
-                    "a lane died before it was ready (%s), %d times in a row; next try in %.1f s",
-                    exit_text(code), self._early_deaths, wait,
-                )  # fmt: skip
+        wait = self._restarts.died(
+            ready=lane.ready, code=code, seconds=time.monotonic() - lane.started
+        )
+        if wait:
+            self._not_before = time.monotonic() + wait
+            self._log().error(
+                "a lane died at its start (%s), %d times in a row; next try in %.1f s",
+                exit_text(code), self._restarts.in_a_row, wait,
+            )  # fmt: skip
         if code != LOST and not lane.stopping:
             # A lane that was killed for one of its tasks has been told of already.
             level = 20 if lane.killed else 30
             self._log().log(
-                level,
-                "lane %d (pid %d) died: %s; it is replaced",
-                lane.index,
-                lane.pid,
-                exit_text(code),
-            )
+                level, "lane %d (pid %d) died: %s; it is replaced",
+                lane.index, lane.pid, exit_text(code),
+            )  # fmt: skip
 
     # -- watching ----------------------------------------------------------------------
 
@@ -292,6 +293,9 @@ class Supervisor:
         for lane in list(self.lanes.values()):
             if lane.dead or not lane.pid:
                 continue
+            lane.channel.flush()
+            if lane.ready:
+                self._restarts.lived(now - lane.started)
             if lane.kill_at and now >= lane.kill_at:
                 self._log().warning("lane %d didn't stop in time; it is killed", lane.index)
                 lane.kill_at = now + 1.0
@@ -303,9 +307,9 @@ class Supervisor:
             for run in running:
                 if run.hard and now - run.started >= run.hard:
                     self._enforce(lane, run, "time limit", run.hard)
-            if stuck and lane.ready and not running and not lane.suspended:
-                tick = lane.board.seen().tick
-                if tick and now - tick > stuck:
+            if stuck and not (running or lane.suspended or lane.killed):
+                tick = lane.board.seen().tick or lane.started
+                if now - tick > stuck:
                     self._log().error(
                         "lane %d gave no sign of life for %.0f s; it is replaced",
                         lane.index, now - tick,
@@ -324,7 +328,7 @@ class Supervisor:
             self.kill(lane)
             return
         # The other tasks of this lane go on; it takes no new ones, and another lane does.
-        self.keeper.condemn(lane.owner, run, seconds)
+        self.keeper.condemn(Remains(lane.owner, why, [], [run], {key: (why, seconds)}))
         self._stop_lane(lane, code=RECYCLE)
 
     def terminate(self, task_ids: set[str]) -> None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from caraway import states
-from caraway.errors import OwnerLost, WorkerLostError
+from caraway.errors import CarawayError, OwnerLost, WorkerLostError
 from caraway.interfaces import Capability
 from caraway.message import Completion, Delivery, Settlement, StoredResult
 from caraway.worker.board import Running
-from caraway.worker.commit import Committer
+from caraway.worker.commit import Committer, may_pass
 from caraway.worker.job import TaskPlan
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ class Remains(Struct):
         finished: completions of its journal.
         running: occupied slots.
         verdicts: why it was killed, if the supervisor did it.
+        blameless: the supervisor killed it: what else ran there is not counted.
+        heir: owner under which its deliveries were adopted, empty before.
+        completions: what is still to be applied for them.
     """
 
     owner: str
@@ -45,6 +48,9 @@ class Remains(Struct):
     finished: list[Completion]
     running: list[Running]
     verdicts: Verdicts
+    blameless: bool = False
+    heir: str = ""
+    completions: list[Completion] = []
 
 
 class Undertaker:
@@ -105,36 +111,89 @@ class Undertaker:
 
     def _bury(self, remains: Remains) -> int:
         transport = self._app.transport
-        finished = {c.settlement.tag: c for c in remains.finished}
-        running = [r for r in remains.running if r.tag not in finished]
-        if (finished or running) and Capability.ADOPT in transport.capabilities:
-            tags = [*finished, *(r.tag for r in running)]
-            adopted = {
-                d.tag: d for d in transport.adopt(remains.owner, tags, self._heir().owner.id)
-            }
-            completions = [c for tag, c in finished.items() if tag in adopted]
-            for run in running:
-                delivery = adopted.get(run.tag)
-                if delivery is None:
-                    self._fail_acknowledged(run, remains)
-                else:
-                    completions.append(self._judge(run, delivery, remains))
-            if completions:
-                self._committer().apply(completions)
+        if remains.finished or remains.running:
+            if Capability.ADOPT in transport.capabilities:
+                heir = self._heir()
+                if remains.heir != heir.owner.id:
+                    self._adopt(remains, heir)
+                self._settle(remains)
+            self._fail_acknowledged(remains)
         return transport.reclaim(remains.owner)
 
-    def condemn(self, owner: str, run: Running, seconds: float) -> None:
-        """End one run of a living lane that can't be killed alone: its delivery is
-        taken from the lane, and fails; what the lane makes of it later is fenced off."""
+    def _adopt(self, remains: Remains, heir: Consumer) -> None:
+        """Take over what had ended and what was running, and judge it, once: what a try
+        before has adopted can't be adopted again."""
         transport = self._app.transport
-        for delivery in transport.adopt(owner, [run.tag], self._heir().owner.id):
-            plan = self._plan(delivery)
-            completion = (
-                plan.timed_out(delivery, seconds)
-                if plan is not None
-                else Completion(Settlement(delivery.tag, "release"))
-            )
-            self._committer().apply([completion])
+        if heir.owner.id in transport.renew([heir.owner.id]):
+            raise OwnerLost("the supervisor's own lease was lost")
+        finished = {c.settlement.tag: c for c in remains.finished}
+        running = {r.tag: r for r in remains.running if r.tag not in finished}
+        try:
+            adopted = transport.adopt(remains.owner, [*finished, *running], heir.owner.id)
+        except BaseException:
+            # Maybe some are the heir's now, nobody knows which: they go back with it.
+            self._disown(heir)
+            raise
+        remains.completions = [
+            finished[d.tag] if d.tag in finished else self._judge(running[d.tag], d, remains)
+            for d in adopted
+            if d.tag in finished or d.tag in running
+        ]
+        remains.heir = heir.owner.id
+
+    def _settle(self, remains: Remains) -> None:
+        completions = remains.completions
+        if not completions:
+            return
+        committer = self._committer()
+        try:
+            committer.apply(completions)
+            remains.completions = []
+        except CarawayError as exc:
+            if may_pass(exc):
+                raise
+            # One that can't be stored must not hold up the others.
+            while completions:
+                try:
+                    committer.apply(completions[:1])
+                except CarawayError as bad:
+                    if may_pass(bad):
+                        raise
+                    settlement = completions[0].settlement
+                    reason = f"the outcome can't be stored: {bad}"[:500]
+                    committer.apply(
+                        [Completion(Settlement(settlement.tag, "reject", reason=reason))]
+                    )
+                del completions[0]
+
+    def _disown(self, heir: Consumer) -> None:
+        self.consumer = None
+        try:
+            heir.close()
+        except CarawayError:
+            return  # nobody renews its lease any more
+
+    def condemn(self, remains: Remains) -> int:
+        """End runs of a living lane that can't be killed alone: their deliveries are taken
+        from the lane, and fail; what the lane makes of them later is fenced off.
+
+        Args:
+            remains: of these runs only, with their verdicts.
+
+        Raises:
+            OperationalError: as `bury`.
+        """
+        if Capability.ADOPT in self._app.transport.capabilities:
+            heir = self._heir()
+            if remains.heir != heir.owner.id:
+                try:
+                    self._adopt(remains, heir)
+                except OwnerLost:
+                    self.consumer = None
+                    self._adopt(remains, self._heir())
+            self._settle(remains)
+        self._fail_acknowledged(remains)
+        return 0
 
     def _committer(self) -> Committer:
         app = self._app
@@ -151,6 +210,8 @@ class Undertaker:
         if kind == "terminated":
             return plan.revoke(delivery, "terminated")
         allowed = self._max if plan.task.reject_on_worker_lost is not False else 1
+        if remains.blameless:
+            return Completion(Settlement(delivery.tag, "release", counted=False))
         if allowed and delivery.attempt >= allowed:
             reason = (
                 f"the process that ran it was lost ({remains.exit}) "
@@ -165,24 +226,25 @@ class Undertaker:
         )  # fmt: skip
         return Completion(Settlement(delivery.tag, "release"))
 
-    def _fail_acknowledged(self, run: Running, remains: Remains) -> None:
-        """It had been acknowledged before it ran: nobody will run it again, and whoever
+    def _fail_acknowledged(self, remains: Remains) -> None:
+        """What had been acknowledged before it ran: nobody will run it again, and whoever
         waits for it must be told."""
         app = self._app
-        if not app.backend_enabled or not run.task_id:
+        early = [run for run in remains.running if run.early and run.task_id]
+        if not early or not app.backend_enabled:
             return
         from caraway.protocol.result import encode_exception, encode_meta
 
-        kind, _ = remains.verdicts.get((run.tag, run.started), ("", 0.0))
-        text = f"{kind or 'the process that ran it was lost'} ({remains.exit})"
-        payload = encode_meta(
-            app.registry.serializer(app.conf.result_serializer),
-            run.task_id,
-            states.FAILURE,
-            encode_exception(WorkerLostError(text)),
-        )
+        serializer = app.registry.serializer(app.conf.result_serializer)
         ttl = float(app.conf.result_expires or 0.0)
-        app.backend.store([StoredResult(run.task_id, states.FAILURE, payload, ttl)])
+        stored = []
+        for run in early:
+            kind, _ = remains.verdicts.get((run.tag, run.started), ("", 0.0))
+            text = f"{kind or 'the process that ran it was lost'} ({remains.exit})"
+            error = encode_exception(WorkerLostError(text))
+            payload = encode_meta(serializer, run.task_id, states.FAILURE, error)
+            stored.append(StoredResult(run.task_id, states.FAILURE, payload, ttl))
+        app.backend.store(stored)
 
     def _plan(self, delivery: Delivery) -> TaskPlan | None:
         name = str(delivery.message.headers.get("task"))
