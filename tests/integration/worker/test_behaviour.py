@@ -269,6 +269,18 @@ def test_rate_limits_can_be_switched_off(site: Any, wait_until: Callable[..., An
         site.send("limited", n).get(timeout=20)
 
 
+def test_solo_runs_on_whatever_is_asked_of_processes(
+    site: Any, wait_until: Callable[..., Any]
+) -> None:
+    worker = site.worker("-P", "solo", "--max-memory-per-child", "1", "--autoscale", "3,1")
+    before = site.send("pid").get(timeout=20)
+    assert site.log.count("has no effect in the pool solo") == 2
+    worker.send_signal(signal.SIGHUP)
+    assert site.send("pid").get(timeout=20) == before == worker.pid
+    worker.terminate()
+    assert worker.wait(10) == 0
+
+
 def test_hup_replaces_every_lane(site: Any, wait_until: Callable[..., Any]) -> None:
     worker = site.worker("-c", "1")
     before = site.send("pid").get(timeout=20)

@@ -50,7 +50,8 @@ class SoloWorker:
         self.app = app
         self.pool = pool
         self.board = board
-        self.template = template
+        # A new lane would be in the same process, as large and as old as before.
+        self.template = msgspec.structs.replace(template, max_tasks=0, max_memory=0)
         self.target = 1
         self._ended = Tally()
         self.started = monotonic()
@@ -151,6 +152,11 @@ class SoloWorker:
         if self._lane is not None:
             self._lane.stop(hard=hard)
 
+    def recycle(self) -> None:
+        """Start over with a fresh lane, after what runs (SIGHUP)."""
+        if self._lane is not None and not self.stopping:
+            self._lane.stop(code=RECYCLE)
+
     def tell_lanes(self, **message: Any) -> None:
         """Have the lane's attendant obey; limits of a task hold for later lanes, too."""
         if message["do"] in ("rate_limit", "time_limit"):
@@ -177,6 +183,8 @@ def _handle_signals(worker: SoloWorker) -> None:
 
     for name in ("SIGTERM", "SIGINT"):
         signal.signal(getattr(signal, name), on_stop)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: worker.recycle())
     if hasattr(signal, "SIGQUIT"):
         signal.signal(signal.SIGQUIT, lambda *_: worker.stop(hard=True))
 

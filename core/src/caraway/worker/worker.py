@@ -88,6 +88,7 @@ class Worker:
         self._check_broker()
         if self._stopped_early:
             return self._finish(0)
+        self._tell_what_has_no_effect()
         app.close()
         template = self._template(tasks)
         executor = self.pool.executor()
@@ -224,6 +225,18 @@ class Worker:
             self.app.backend  # noqa: B018 - built here for its errors
         for task in self.app.tasks.values():
             parse_rate(TaskPlan(self.app, task, None, self.hostname).rate)
+
+    def _tell_what_has_no_effect(self) -> None:
+        """A limit that this pool can't keep is told of, never silently ignored."""
+        conf = self.app.conf
+        lost = []
+        if Capability.PROCESSES not in self.pool.capabilities:
+            lost.append("worker_autoscale")
+        if self.pool.in_process:
+            lost += ["worker_max_tasks_per_child", "worker_max_memory_per_child"]
+        for name in lost:
+            if getattr(conf, name):
+                self._log().warning("%s has no effect in the pool %s", name, self.pool_name)
 
     def _check_broker(self) -> None:
         """Meet a broken setting here, in the foreground, and not in every lane; wait for
