@@ -75,7 +75,7 @@ def prepare(session: nox.Session, *requirements: str) -> None:
     stamp = location / ".installed"
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
-    command = ("--quiet", "--disable-pip-version-check", "-c", "constraints.txt", *requirements)
+    command = ("-qq", "--disable-pip-version-check", "-c", "constraints.txt", *requirements)
     if own:
         session.install(*command)
     else:
