@@ -54,6 +54,22 @@ def kills_itself(n: int) -> None:
 
 
 @app.task
+def fails(n: int) -> None:
+    note("s", n)
+    raise ValueError(n)
+
+
+@app.task
+def forks_a_child_that_stays(n: int) -> None:
+    """As a task does that starts a daemon with the means of the system alone."""
+    note("s", n)
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(40)
+        os._exit(0)
+
+
+@app.task
 def holds_the_gil(n: int, seconds: float) -> int:
     """A C call that keeps the GIL all the time it takes."""
     import ctypes
@@ -101,6 +117,8 @@ def _kill_at(point: str) -> None:
             os.close(os.open(flag, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
             return
+        if os.environ.get("CRASH_KILL_ALL"):
+            os.killpg(os.getpgid(0), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def apply(self: Any, completions: Any) -> Any:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from caraway.control import REPLIES, REQUESTS
-from caraway.errors import CarawayError
 
 if TYPE_CHECKING:
     from caraway.interfaces import Broadcast, Subscription
@@ -42,8 +41,9 @@ class ControlThread(threading.Thread):
     def end(self) -> None:
         """Stop listening."""
         self._ended.set()
-        if self._subscription is not None:
-            self._subscription.wake()
+        subscription = self._subscription
+        if subscription is not None:
+            subscription.wake()
 
     def run(self) -> None:
         import logging
@@ -52,8 +52,9 @@ class ControlThread(threading.Thread):
         while not self._ended.is_set():
             try:
                 self._listen()
-            except CarawayError as exc:
-                logger.warning("remote control: %s; trying again in 1 s", exc)
+            except Exception as exc:  # noqa: BLE001 - a worker must not go deaf
+                if not self._ended.is_set():
+                    logger.warning("remote control: %r; trying again in 1 s", exc)
                 self._ended.wait(1.0)
 
     def _listen(self) -> None:
@@ -90,7 +91,7 @@ class ControlThread(threading.Thread):
             return {"error": f"unknown command {name!r}"}
         try:
             return command(self._supervisor, arguments)
-        except (KeyError, TypeError, ValueError, CarawayError) as exc:
+        except Exception as exc:  # noqa: BLE001 - anybody may send anything
             return {"error": f"{type(exc).__name__}: {exc}"}
 
 
@@ -131,7 +132,7 @@ def _time_limit(worker: Supervisor, arguments: dict[str, Any]) -> Any:
     name = str(arguments["task_name"])
     if name not in worker.app.tasks:
         return {"error": f"unknown task {name!r}"}
-    hard, soft = arguments.get("hard"), arguments.get("soft")
+    hard, soft = float(arguments.get("hard") or 0.0), float(arguments.get("soft") or 0.0)
     worker.post(lambda: worker.tell_lanes(do="time_limit", task=name, hard=hard, soft=soft))
     return {"ok": "time limits set successfully"}
 
@@ -187,7 +188,7 @@ def _stats(worker: Supervisor, _: dict[str, Any]) -> Any:
         "pool": {
             "implementation": type(worker.pool).__name__,
             "max-concurrency": worker.target,
-            "processes": [lane.pid for lane in worker.lanes.values()],
+            "processes": [lane.pid for lane in list(worker.lanes.values())],
         },
     }
 

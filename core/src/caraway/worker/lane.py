@@ -146,6 +146,11 @@ class Lane:
         if self._waiting == 2:
             self.consumer.wake()
 
+    @property
+    def left(self) -> bool:
+        """Outcomes were left uncommitted at the end: see `caraway.worker.draining`."""
+        return hasattr(self, "committer") and self.committer.gave_up
+
     # -- one turn ----------------------------------------------------------------------
 
     def _turn(self) -> None:

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.interfaces import Executor, Pool
     from caraway.worker.board import Board
+
+_LOOK = 0.5
+"""Seconds between two looks of the guardian for its worker."""
 
 
 class SoloWorker:
@@ -83,7 +87,8 @@ class SoloWorker:
                 control.end()
             for face in faces:
                 face.stop()
-            guardian.end()
+            # What couldn't be committed is the guardian's.
+            guardian.end(bury=self._lane is not None and self._lane.left)
         return 0 if code in (LOST, RECYCLE) else code
 
     def _run_lane(self, guardian: Any) -> int:
@@ -93,6 +98,8 @@ class SoloWorker:
         board.clear()
         lane = Lane(self.app, self._executor, config, board)
         self._lane = lane
+        if self.stopping:
+            lane.stop()
         _handle_signals(self)
         if self.stopping or not open_lane(lane, None):
             return 1 if not self.stopping else 0
@@ -205,7 +212,7 @@ class _ThreadGuardian(threading.Thread):
     def watch(self, owner: str) -> None:
         self._owner = owner
 
-    def end(self) -> None:
+    def end(self, *, bury: bool = False) -> None:  # noqa: ARG002 - nobody outlives us here
         self._ended.set()
 
     def run(self) -> None:
@@ -219,29 +226,41 @@ class _ForkedGuardian:
 
     def __init__(self, worker: SoloWorker) -> None:
         ours, theirs = Channel.pair()
+        self._worker = worker
+        self._substitute: _ThreadGuardian | None = None
+        parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             ours.close()
             try:
-                _guard(Channel(theirs), worker)
+                _guard(Channel(theirs), worker, parent)
             finally:
                 os._exit(0)
         theirs.close()
         self._channel = Channel(ours)
 
     def watch(self, owner: str) -> None:
-        self._channel.send(watch=owner)
+        if not self._channel.send(watch=owner):
+            # Somebody killed it.  A thread is better than nobody.
+            _log().error("the guardian process is gone; a thread renews the lease from now on")
+            self._substitute = self._substitute or _ThreadGuardian(self._worker)
+            self._substitute.watch(owner)
 
-    def end(self) -> None:
-        self._channel.send(end=True)
+    def end(self, *, bury: bool = False) -> None:
+        if self._substitute is not None:
+            self._substitute.end()
+        if not bury:
+            self._channel.send(end=True)
         self._channel.close()
+        if bury:
+            return  # it may take as long as the store is away
         try:
             os.waitpid(self._pid, 0)
         except ChildProcessError:
             pass
 
 
-def _guard(channel: Channel, worker: SoloWorker) -> None:
+def _guard(channel: Channel, worker: SoloWorker, parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     app = worker.app
@@ -249,14 +268,14 @@ def _guard(channel: Channel, worker: SoloWorker) -> None:
     every = worker.template.owner.lease / 3
     owner = ""
     due = monotonic() + every
-    while True:
-        if select.select([channel], [], [], max(0.0, due - monotonic()))[0]:
+    # The channel tells of the worker's end at once, but not if a process that a task
+    # started has it, too.
+    while not channel.closed and os.getppid() == parent:
+        if select.select([channel], [], [], max(0.0, min(due - monotonic(), _LOOK)))[0]:
             for message in channel.receive():
                 if message.get("end"):
                     return
                 owner = message.get("watch", owner)
-            if channel.closed:
-                break
         if monotonic() >= due:
             due = monotonic() + every
             if owner:
@@ -277,19 +296,29 @@ def _bury(worker: SoloWorker, owner: str) -> None:
         mine = msgspec.structs.replace(template.owner, id=new_owner_id(), pid=os.getpid(), tasks=())
         return worker.app.transport.consume((), mine)
 
-    try:
-        undertaker = Undertaker(worker.app, heir, template.max_deliveries, template.owner.worker)
-        undertaker.bury(remains)
-        undertaker.close()
-    except CarawayError:
-        # Nobody is left to tell: the lease brings the messages back.
-        return
+    undertaker = Undertaker(worker.app, heir, template.max_deliveries, template.owner.worker)
+    until = monotonic() + template.owner.lease
+    while True:
+        try:
+            undertaker.bury(remains)
+            undertaker.close()
+        except CarawayError as exc:
+            _log().warning("what the worker left can't be settled yet: %s", exc)
+            if monotonic() >= until:
+                return  # by now the lease has brought the messages back
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _renew(app: Caraway, owner: str) -> None:
     try:
         app.transport.renew([owner])
-    except CarawayError as exc:
-        import logging
+    except Exception as exc:  # noqa: BLE001 - whatever it was, the next renewal is due
+        _log().warning("the lease can't be renewed: %s", exc)
 
-        logging.getLogger("caraway.worker").warning("the lease can't be renewed: %s", exc)
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("caraway.worker")

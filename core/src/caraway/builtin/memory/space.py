@@ -97,7 +97,8 @@ class Space:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.lock = threading.Lock()
+        # Reentrant: a signal's handler may wake the very thread that holds it.
+        self.lock = threading.RLock()
         # messages
         self.arrived = threading.Condition(self.lock)
         self.waiting = 0
