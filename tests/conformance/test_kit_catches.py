@@ -55,7 +55,7 @@ class ChecksThenWrites(MemoryBackend):
 
     def store(self, results: Sequence[StoredResult]) -> None:
         known = self.get([result.task_id for result in results])
-        time.sleep(0.002)
+        time.sleep(0.01)
         late = [r for r in results if known.get(r.task_id, r).state not in READY_STATES]
         new = [r for r in results if r.task_id not in known]
         with self.space.lock:
