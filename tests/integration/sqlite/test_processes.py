@@ -262,6 +262,23 @@ def test_a_child_forked_amid_transactions_of_other_threads_can_work(tmp_path: Pa
     assert (codes, failures, ready) == ([0] * 30, [], 30)
 
 
+@posix
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_within_a_transaction_does_not_wait_for_its_end(tmp_path: Path) -> None:
+    transport = open_transport(tmp_path, "?busy_timeout=0.01")
+    publication = Publication(Message(b"[]", {"id": "x"}), "q")
+    transport.publish([publication])
+    with transport.file.write() as connection:
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert connection.execute("SELECT count(*) FROM ready").fetchone() == (1,)
+    transport.publish([publication])
+    assert transport.stats(["q"])[0].ready == 2
+    transport.close()
+
+
 @root
 @pytest.mark.parametrize("secured", ["file", "directory"])
 def test_a_user_who_may_only_read_is_told_what_to_do(

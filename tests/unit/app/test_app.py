@@ -449,6 +449,8 @@ def test_a_child_forked_while_others_publish_is_not_stuck(tmp_path: Path, make_a
                 try:
                     import signal
 
+                    # not pytest-timeout's handler: Python code may never run again
+                    signal.signal(signal.SIGALRM, signal.SIG_DFL)
                     signal.alarm(20)
                     add.delay(2)
                 except BaseException:
