@@ -165,3 +165,24 @@ def _kill_at(point: str) -> None:
 
 if os.environ.get("CRASH_KILL_AT"):
     _kill_at(os.environ["CRASH_KILL_AT"])
+
+
+def _wedge(flag: str) -> None:
+    """Have a lane that finds this file hang between two tasks, once."""
+    from caraway.worker import lane
+
+    turn = lane.Lane._turn
+
+    def hangs(self: Any) -> None:
+        try:
+            os.unlink(flag)
+        except FileNotFoundError:
+            turn(self)
+        else:
+            time.sleep(600)
+
+    lane.Lane._turn = hangs  # type: ignore[method-assign]
+
+
+if os.environ.get("CRASH_WEDGE"):
+    _wedge(os.environ["CRASH_WEDGE"])

@@ -73,7 +73,10 @@ class Workers:
         celery="for ever",
     )
     worker_stuck_timeout = Setting(
-        DURATION, 60.0, "A lane that gave no sign of life for so long is replaced; 0 is never."
+        DURATION,
+        60.0,
+        "A lane that gave no sign of life for so long is replaced, at the earliest after 5 "
+        "seconds; 0 is never.",
     )
     worker_health_address = Setting(
         STR, "", "host:port of /health, /live and /metrics, e.g. `127.0.0.1:9808`; empty is off."

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Totals = dict[tuple[str, str], list[float]]
 """(task name, state) -> [runs, seconds]."""
 
+_SHORTEST_STUCK = 5.0
+"""Seconds; idle lanes give a sign of life every 2."""
+
 
 class Counters(Struct):
     """What a lane counts.
@@ -167,3 +170,10 @@ def is_alive(pid: int) -> bool:
     except OSError:
         pass
     return True
+
+
+def stuck_after(conf: Any) -> float:
+    """Seconds without a sign of life after which a lane is taken for wedged, 0.0 for never:
+    the setting ``worker_stuck_timeout``, but not less than an idle lane's longest wait."""
+    seconds = float(conf.worker_stuck_timeout or 0.0)
+    return max(seconds, _SHORTEST_STUCK) if seconds > 0 else 0.0

@@ -30,11 +30,12 @@ def start_faces(
 
 def snapshot(supervisor: Supervisor, keeper: Keeper | None) -> WorkerSnapshot:
     """The worker as it is now.  Cheap: reads the boards, asks the broker for nothing."""
+    from caraway.worker.lanes import stuck_after
     from caraway.worker.memory import resident
     from caraway.worker.metrics import LaneSnapshot, RunningTask, TaskStats, WorkerSnapshot
 
     now = monotonic()
-    stuck_after = float(supervisor.app.conf.worker_stuck_timeout or 0.0)
+    stuck = stuck_after(supervisor.app.conf)
     lanes: list[Any] = []
     for lane in list(supervisor.lanes.values()):
         view = lane.board.seen()
@@ -49,8 +50,9 @@ def snapshot(supervisor: Supervisor, keeper: Keeper | None) -> WorkerSnapshot:
                 else "ready" if lane.ready
                 else "starting",
                 tick_age=age,
-                # A task may hold the GIL for as long as it likes: that is no fault.
-                stuck=bool(stuck_after and age > stuck_after and not running) or lane.suspended,
+                # A task may hold the GIL for as long as it likes: that is no fault.  Red
+                # some time before the lane is replaced, so that it is seen.
+                stuck=bool(stuck and age > 0.8 * stuck and not running) or lane.suspended,
                 slots=lane.board.slots,
                 running=tuple(
                     RunningTask(task_id=run.task_id, age=now - run.started) for run in running
@@ -87,5 +89,5 @@ def snapshot(supervisor: Supervisor, keeper: Keeper | None) -> WorkerSnapshot:
         timeouts=tally.timeouts,
         ready={name: stats.ready for name, stats in depths.items()},
         lag={name: stats.oldest for name, stats in depths.items() if stats.oldest is not None},
-        stuck_timeout=stuck_after,
+        stuck_timeout=stuck,
     )

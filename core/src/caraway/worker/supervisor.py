@@ -23,7 +23,7 @@ from caraway.message import new_owner_id
 from caraway.worker.forkserver import ForkServer
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
 from caraway.worker.lane_main import LaneMain
-from caraway.worker.lanes import LaneProcess, Tally, exit_text, is_alive
+from caraway.worker.lanes import LaneProcess, Tally, exit_text, is_alive, stuck_after
 from caraway.worker.restarts import Restarts
 from caraway.worker.undertaker import Remains
 
@@ -288,7 +288,7 @@ class Supervisor:
     # -- watching ----------------------------------------------------------------------
 
     def _watch(self, now: float) -> None:
-        stuck = float(self.app.conf.worker_stuck_timeout or 0.0)
+        stuck = stuck_after(self.app.conf)
         self._tick = _CALM_TICK
         for lane in list(self.lanes.values()):
             if lane.dead or not lane.pid:
