@@ -321,3 +321,52 @@ def test_more_than_may_wait_is_refused(broker: Broker) -> None:
 
     asyncio.run(main())
     thread.close()
+
+
+def test_a_lone_call_that_is_interrupted_leaves_the_turn_free(
+    producer: Producer, broker: Broker
+) -> None:
+    for fault in (KeyboardInterrupt(), StoreFull("full"), TransportUnavailable("away")):
+        broker.faults = [fault]
+        with pytest.raises(type(fault)):
+            producer.publish([publication("a")])
+        producer.publish([publication("b")])
+
+    assert broker.batches == [["b"]] * 3
+
+
+def test_an_interrupted_call_hands_the_turn_to_those_who_wait(callers: Callers) -> None:
+    callers.broker.faults = [KeyboardInterrupt()]
+    for name in "abc":
+        callers.call(name)
+
+    errors = callers.end()
+
+    assert isinstance(errors["a"], KeyboardInterrupt)
+    assert (errors["b"], errors["c"]) == (None, None)
+
+
+def test_after_a_crowd_the_first_to_come_back_waits_for_the_others(
+    producer: Producer, broker: Broker
+) -> None:
+    producer._crowd = 2
+    producer._duration = 40.0  # so it would wait ten seconds for the second
+    first = threading.Thread(target=producer.publish, args=([publication("a")],))
+    first.start()
+    while producer._gathered is None:
+        pass
+    producer.publish([publication("b")])
+    first.join(5)
+
+    assert broker.batches == [["a", "b"]]
+
+
+def test_after_a_crowd_a_lone_call_waits_a_moment_once(producer: Producer, broker: Broker) -> None:
+    producer._crowd = 8
+    producer._duration = 0.001
+
+    producer.publish([publication("a")])
+    assert producer._crowd == 1
+    producer.publish([publication("b")])
+
+    assert broker.batches == [["a"], ["b"]]

@@ -89,40 +89,47 @@ class Producer:
                 retries.  Publishing again is safe.
         """
         turn = self._turn
-        with turn:
-            if self._busy:
-                ticket = _Ticket(publications, self._clock() + self._timeout)
-                self._waiting.append(ticket)
-                if self._gathered is not None and len(self._waiting) >= self._crowd:
-                    self._gathered.release()
-                    self._gathered = None
-            elif self._crowd > 1:
-                # the others of the last batch are about to call again: gather them
-                self._busy = True
-                ticket = _Ticket(publications, self._clock() + self._timeout)
-                ticket.leads = True
-                self._waiting.append(ticket)
-            else:
-                self._busy = True
-                ticket = None
-        if ticket is not None:
-            self._follow(ticket)
-            return
+        ticket = None
+        leads = False
         try:
-            (self._live or self._connect()).publish(publications, timeout=self._timeout)
+            with turn:
+                if self._busy:
+                    ticket = _Ticket(publications, self._clock() + self._timeout)
+                    self._waiting.append(ticket)
+                    if self._gathered is not None and len(self._waiting) >= self._crowd:
+                        self._gathered.release()
+                        self._gathered = None
+                elif self._crowd > 1:
+                    # the others of the last batch are about to call again: gather them
+                    self._busy = True
+                    ticket = _Ticket(publications, self._clock() + self._timeout)
+                    ticket.leads = True
+                    self._waiting.append(ticket)
+                else:
+                    # first of all, so that an interrupt (Ctrl-C) anywhere hands the turn on
+                    leads = True
+                    self._busy = True
+            if leads:
+                (self._live or self._connect()).publish(publications, timeout=self._timeout)
+                with turn:
+                    if not self._waiting:
+                        self._busy = False
+                        return
         except TransportUnavailable as exc:
             # others need not wait for our pauses: they find out by themselves
             self._hand_on()
             self._again(publications, exc, self._policy, self._timeout)
             return
         except BaseException:
-            self._hand_on()
+            if leads:
+                self._hand_on()
+            elif ticket is not None:
+                self._leave(ticket)
             raise
-        with turn:
-            if not self._waiting:
-                self._busy = False
-                return
-        self._hand_on(1)
+        if ticket is not None:
+            self._follow(ticket)
+        else:
+            self._hand_on(1)
 
     def publish_apart(
         self,
@@ -236,8 +243,9 @@ class Producer:
             self._crowd = served + len(self._waiting)
             if self._waiting:
                 head = self._waiting[0]
-                head.leads = True
-                head.gate.release()
+                if not head.leads:
+                    head.leads = True
+                    head.gate.release()
             else:
                 self._busy = False
 
