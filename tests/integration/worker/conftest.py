@@ -76,6 +76,16 @@ def tracked(seconds):
     time.sleep(seconds)
 
 @app.task
+def forks(n):
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if add.delay(n, n).id else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+@app.task
 def loops(seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:

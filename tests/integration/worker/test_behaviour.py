@@ -91,6 +91,17 @@ def test_terminate_ends_a_running_task_and_no_other(
     assert site.send("add", 1, 2).get(timeout=20) == 3
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_task_may_fork_and_its_child_may_send(
+    site: Any, pool: str, wait_until: Callable[..., Any]
+) -> None:
+    site.worker("-P", pool, "-c", "2")
+    forked = [site.send("forks", n) for n in range(20)]
+    assert [r.get(timeout=20) for r in forked] == [0] * 20
+    assert site.send("add", 1, 2).get(timeout=20) == 3
+    wait_until(lambda: sum(q.ready + q.held for q in site.app.transport.stats()) == 0)
+
+
 def test_expired_tasks_do_not_run(site: Any) -> None:
     expired = site.send("add", 1, 1, expires=-1)
     site.worker("-c", "1")
