@@ -56,3 +56,10 @@ def test_a_new_share_changes_the_limits_that_are_kept() -> None:
     assert gate is not None
     gate.delay("a", 100.0)
     assert gate.delay("b", 100.0) == 0.5
+
+
+def test_a_clock_that_goes_back_delays_nobody_by_as_much() -> None:
+    gate = RateGate(1.0)
+    gate.delay("a", 100_000.0)
+    assert gate.delay("b", 96_400.0) <= 1.0
+    assert gate.delay("c", 96_400.0) <= 2.0

@@ -54,6 +54,8 @@ class Keeper(threading.Thread):
         self.burials = Burials(undertaker)
         self.broker_error = ""
         """What the last renewal said, for the health page; empty when it went well."""
+        self.renewed = monotonic()
+        """When leases were last renewed, or there were none."""
         self.broker_errors = 0
         """How often renewals failed."""
         self.depths: dict[str, QueueStats] = {}
@@ -124,6 +126,7 @@ class Keeper(threading.Thread):
         if self._undertaker.owner:
             owners.append(self._undertaker.owner)
         if not owners:
+            self.renewed = monotonic()
             return True
         try:
             lost = list(self._app.transport.renew(owners))
@@ -135,6 +138,7 @@ class Keeper(threading.Thread):
             logging.getLogger("caraway.worker").warning("leases can't be renewed: %s", exc)
             return False
         self.broker_error = ""
+        self.renewed = monotonic()
         lost = [owner for owner in lost if owner in self._owners]
         if lost:
             for owner in lost:

@@ -35,6 +35,10 @@ class RateGate:
         """
         place = self._reserved.pop(task_id, None)
         if place is None:
+            reserved = len(self._reserved)
+            if reserved < _MOST_RESERVED:
+                # Further away it is only if the clock went back.
+                self._next = min(self._next, now + self._interval * (reserved + 1))
             place = max(now, self._next)
             self._next = place + self._interval
         if place <= now + 0.001:

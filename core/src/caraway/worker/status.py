@@ -76,7 +76,7 @@ def snapshot(supervisor: Supervisor, keeper: Keeper | None) -> WorkerSnapshot:
             for (name, state), (runs, seconds) in sorted(tally.tasks.items())
         ),
         stopping=supervisor.stopping,
-        broker_error=keeper.broker_error if keeper is not None else "",
+        broker_error=_broker_error(keeper, supervisor.template.owner.lease, now),
         broker_errors=keeper.broker_errors if keeper is not None else 0,
         fetched=tally.fetched,
         committed=int(sum(runs for runs, _ in tally.tasks.values())) + tally.parked,
@@ -91,3 +91,12 @@ def snapshot(supervisor: Supervisor, keeper: Keeper | None) -> WorkerSnapshot:
         lag={name: stats.oldest for name, stats in depths.items() if stats.oldest is not None},
         stuck_timeout=stuck,
     )
+
+
+def _broker_error(keeper: Keeper | None, lease: float, now: float) -> str:
+    if keeper is None:
+        return ""
+    silent = now - keeper.renewed
+    if not keeper.broker_error and silent > lease:
+        return f"the broker hangs: no lease was renewed for {silent:.0f} s"
+    return keeper.broker_error

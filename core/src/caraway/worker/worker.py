@@ -253,7 +253,9 @@ class Worker:
                 self._log().warning(
                     "the broker can't be reached: %s; trying again in %.1f s", exc, wait
                 )
-                time.sleep(wait)
+                until = time.monotonic() + wait
+                while time.monotonic() < until and not self._stopped_early:
+                    time.sleep(0.1)  # in steps: a signal doesn't end a sleep
                 wait = min(wait * 2, 5.0)
         if self._stopped_early:
             return
