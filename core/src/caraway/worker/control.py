@@ -63,12 +63,12 @@ class ControlThread(threading.Thread):
         try:
             while not self._ended.is_set():
                 for _, payload in subscription.receive(5.0):
-                    self._handle(payload, channel)
+                    self._answer(payload, channel)
         finally:
             self._subscription = None
             subscription.close()
 
-    def _handle(self, payload: bytes, channel: Broadcast) -> None:
+    def _answer(self, payload: bytes, channel: Broadcast) -> None:
         import logging
 
         try:
