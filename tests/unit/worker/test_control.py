@@ -75,7 +75,7 @@ def ask(worker: Worker) -> Any:
             "ticket": "t",
             "reply_to": {"routing_key": "t"},
         }
-        thread._handle(msgspec.json.encode(request), replies)  # type: ignore[arg-type]
+        thread._answer(msgspec.json.encode(request), replies)  # type: ignore[arg-type]
         ((topic, payload),) = replies.sent
         assert topic == REPLIES + "t"
         return msgspec.json.decode(payload)["w@test"]
@@ -127,7 +127,7 @@ def test_bad_arguments_are_answered_and_reach_no_lane(
      b'{"method":"ping","reply_to":7,"ticket":1}', b"[" * 2000],
 )  # fmt: skip
 def test_hostile_bytes_end_nothing(ask: Any, payload: bytes) -> None:
-    ask.thread._handle(payload, Replies())
+    ask.thread._answer(payload, Replies())
     assert ask("ping") == {"ok": "pong"}
 
 
