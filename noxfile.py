@@ -136,13 +136,21 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=OTHERS or False)
 def compat(session: nox.Session) -> None:
-    """Unit tests and conformance on the other versions of Python found here."""
+    """Units, conformance and running workers on the other versions of Python found here."""
     if not session.python:
         session.log("no other Python of 3.11 to 3.13 found")
         return
     prepare(session, "-e", "core", *TESTING, "msgpack")
     folders = ["tests/unit", "tests/conformance"]
-    pytest(session, f"compat-{session.python}", folders, "-n", "auto", "--dist", "worksteal")
+    failed = False
+    try:
+        pytest(session, f"compat-{session.python}", folders, "-n", "auto", "--dist", "worksteal")
+    except nox.command.CommandFailed:
+        failed = True
+    folders = ["tests/integration"]
+    pytest(session, f"compat-processes-{session.python}", folders, "-n", "2")
+    if failed:
+        session.error("not all quick tests passed")
 
 
 @nox.session(python=False)
