@@ -220,7 +220,7 @@ class Supervisor:
                     self.on_ready()
             elif tell == "counts":
                 lane.count(message)
-        if lane.channel.closed:
+        if lane.channel.closed and not lane.dead:  # else its death was news in the same moment
             self._selector.unregister(lane.channel)
             lane.channel.close()
 

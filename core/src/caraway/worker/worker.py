@@ -100,6 +100,8 @@ class Worker:
 
             solo = SoloWorker(app, self.pool, executor, board, template)
             self.supervisor = solo
+            # From here on the handler finds it; a signal before only left its mark.
+            solo.stopping = self._stopped_early
             solo.on_ready = self._ready
             solo.start_faces = lambda: self._faces(solo, None)
             return self._finish(solo.run())
