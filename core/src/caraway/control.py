@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from caraway.message import Message, Notice, Topic
+
 if TYPE_CHECKING:
     from caraway.app import Caraway
 
-REQUESTS = "celery.pidbox"
-"""Topic of requests."""
-REPLIES = "reply.celery.pidbox."
-"""Topic of replies, followed by the asker's id."""
+REQUESTS = Topic("celery.pidbox")
+"""Where requests go."""
+REPLIES = "reply.celery.pidbox"
+"""Exchange of replies; the routing key is the asker's id."""
 
 
 class Control:
@@ -65,20 +67,20 @@ class Control:
             "matcher": None,
         }
         if not reply:
-            channel.publish([(REQUESTS, msgspec.json.encode(message))])
+            channel.publish([Notice(REQUESTS, Message(msgspec.json.encode(message)))])
             return []
         ticket = new_id()
         message["ticket"] = ticket
-        message["reply_to"] = {"exchange": "reply.celery.pidbox", "routing_key": ticket}
+        message["reply_to"] = {"exchange": REPLIES, "routing_key": ticket}
         expected = self._expected(message["destination"])
-        subscription = channel.subscribe([REPLIES + ticket])
+        subscription = channel.subscribe([Topic(REPLIES, ticket, "direct")])
         answers: list[dict[str, Any]] = []
         try:
-            channel.publish([(REQUESTS, msgspec.json.encode(message))])
+            channel.publish([Notice(REQUESTS, Message(msgspec.json.encode(message)))])
             end = time.monotonic() + timeout
             while (left := end - time.monotonic()) > 0:
-                for _, payload in subscription.receive(left):
-                    answers.append(msgspec.json.decode(payload))
+                received = subscription.receive(left)
+                answers += [msgspec.json.decode(notice.message.body) for notice in received]
                 nodes = {node for answer in answers for node in answer}
                 if (limit and len(answers) >= limit) or (expected and expected <= nodes):
                     break

@@ -134,11 +134,37 @@ class StoredResult(Struct, frozen=True, gc=False):
         payload: the meta record, already serialized; opaque to the backend.  See
             docs/reference/wire-format.md, "Results".
         ttl: seconds until the backend may drop it; 0.0 is never.
+        reply_to: the message's property, for backends with `Capability.REPLIES`; others
+            get it empty.
     """
 
     task_id: str
     state: str
     payload: bytes
+    ttl: float = 0.0
+    reply_to: str = ""
+
+
+class ChordPart(Struct, frozen=True, gc=False):
+    """That one member of a chord's header has ended, and how.
+
+    Attributes:
+        group_id: of the chord.
+        task_id: of the member.
+        index: its place in the header (``group_index``); -1 if unknown.
+        state: of its end: ``SUCCESS``, or one of `states.EXCEPTION_STATES`.
+        payload: serialized ``[1, task_id, state, value]``; opaque to the backend.  See
+            docs/reference/wire-format.md, "Chords".
+        size: how many members the chord has; 0 if the message didn't say.
+        ttl: seconds until the backend may drop what it keeps of the chord.
+    """
+
+    group_id: str
+    task_id: str
+    index: int
+    state: str
+    payload: bytes
+    size: int
     ttl: float = 0.0
 
 
@@ -249,6 +275,30 @@ class Located(Struct, frozen=True):
     owner: OwnerId = ""
     ahead: int | None = None
     reason: str = ""
+
+
+class Topic(Struct, frozen=True):
+    """Where a broadcast goes, and what a subscriber listens to.
+
+    Attributes:
+        exchange: name of the exchange, e.g. ``celery.pidbox``.
+        routing_key: its second half.  Of a subscription to a ``topic`` exchange also a
+            pattern: ``#`` for all, or ``worker.#`` for all that begins with ``worker.``.
+        kind: AMQP's type of the exchange.  ``fanout`` reaches every subscriber of the
+            exchange whatever the routing key, ``direct`` those of the same key,
+            ``topic`` those whose pattern matches.
+    """
+
+    exchange: str
+    routing_key: str = ""
+    kind: Literal["fanout", "direct", "topic"] = "fanout"
+
+
+class Notice(Struct, frozen=True):
+    """One broadcast: a message and where it goes or came from."""
+
+    topic: Topic
+    message: Message
 
 
 def new_owner_id() -> OwnerId:

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from caraway.errors import ImproperlyConfigured, QueueNotFound
-from caraway.message import Queue
+from caraway.message import Queue, Topic
 
 OPTIONS = ("queue", "exchange", "routing_key", "priority")
 
@@ -221,6 +221,17 @@ class Router:
 def topic_matches(pattern: str, key: str) -> bool:
     """AMQP's topic rule: ``*`` is one word, ``#`` any number of words."""
     return _topic(pattern.split("."), key.split(".") if key else [])
+
+
+def listens(pattern: Topic, topic: Topic) -> bool:
+    """True if a subscription to ``pattern`` receives what is published to ``topic``."""
+    if pattern.exchange != topic.exchange:
+        return False
+    if topic.kind == "fanout":
+        return True
+    if topic.kind == "direct":
+        return pattern.routing_key == topic.routing_key
+    return topic_matches(pattern.routing_key, topic.routing_key)
 
 
 def _topic(pattern: Sequence[str], words: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from caraway import Caraway
 from caraway.control import REPLIES
-from caraway.message import new_owner_id
+from caraway.message import Topic, new_owner_id
 from caraway.worker.control import ControlThread
 from caraway.worker.lanes import Tally
 
@@ -73,12 +73,12 @@ def ask(worker: Worker) -> Any:
             "arguments": arguments,
             "destination": None,
             "ticket": "t",
-            "reply_to": {"routing_key": "t"},
+            "reply_to": {"exchange": REPLIES, "routing_key": "t"},
         }
         thread._answer(msgspec.json.encode(request), replies)  # type: ignore[arg-type]
-        ((topic, payload),) = replies.sent
-        assert topic == REPLIES + "t"
-        return msgspec.json.decode(payload)["w@test"]
+        (notice,) = replies.sent
+        assert notice.topic == Topic(REPLIES, "t", "direct")
+        return msgspec.json.decode(notice.message.body)["w@test"]
 
     ask.thread = thread  # type: ignore[attr-defined]
     return ask

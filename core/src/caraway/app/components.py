@@ -90,7 +90,10 @@ class Components(Configuration):
         if context is None:
             conf = self.conf
             context = self._context = Context(
-                settings=conf, node=self.node, directory=conf.project.directory
+                settings=conf,
+                node=self.node,
+                oid=self.oid,
+                directory=conf.project.directory,
             )
         return context
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from caraway.interfaces.context import Capability
-from caraway.message import StoredResult
+from caraway.message import ChordPart, StoredResult
 
 
 class Backend(ABC):
@@ -75,5 +75,25 @@ class Backend(ABC):
         Members are counted once however often they are reported.  The call that
         brings the count to ``size`` gets True; if that member reports again (its
         process died before it used the answer), it gets True again, nobody else does.
+        """
+        raise NotImplementedError
+
+    # -- CHORDS ------------------------------------------------------------------------
+
+    def chord_parts(self, parts: Sequence[ChordPart]) -> Sequence[Sequence[bytes] | None]:
+        """Keep the ends of chord members and count them; one answer for each part.
+
+        A member is counted once however often it is reported.  The part that completes
+        its chord is answered with the payloads of all members in order of their index,
+        the others with None.  If that member reports again (its process died before the
+        chord's body was sent), it is answered with the payloads again, nobody else is;
+        until `chord_sent`.
+        """
+        raise NotImplementedError
+
+    def chord_sent(self, group_ids: Sequence[str]) -> None:
+        """The bodies of these chords were published: drop what was kept of them.
+
+        Members that report later are answered with None.  Idempotent.
         """
         raise NotImplementedError

@@ -52,6 +52,11 @@ class Capability(str, enum.Enum):
     """Drops results by itself when their time is over."""
     GROUPS = "groups"
     """Saves groups, and counts the members of a join."""
+    CHORDS = "chords"
+    """Keeps the results of a chord's members until the last has ended."""
+    REPLIES = "replies"
+    """Sends results to the caller's own queue (`StoredResult.reply_to`): only the app
+    that sent a task can read its result."""
     # pools
     PROCESSES = "processes"
     """Runs tasks in processes of their own: a hard limit ends just one task."""
@@ -71,6 +76,7 @@ class Context(Struct, frozen=True, kw_only=True):
         monotonic: seconds of a clock that never jumps; tests move it.
         logger: parent of the component's loggers.
         node: the name of this client or worker node.
+        oid: names this app in this process; what its messages carry as ``reply_to``.
         directory: the project's directory (where ``caraway.toml`` was found, else the
             working directory): relative file URLs start here.
     """
@@ -79,6 +85,7 @@ class Context(Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     node: str = ""
+    oid: str = ""
     directory: str = "."
 
     @property

@@ -20,6 +20,7 @@ from caraway.message import (
     DeadLetter,
     Delivery,
     Located,
+    Notice,
     Owner,
     OwnerId,
     OwnerStats,
@@ -28,6 +29,7 @@ from caraway.message import (
     QueueStats,
     Settlement,
     Tag,
+    Topic,
 )
 
 if TYPE_CHECKING:
@@ -228,14 +230,17 @@ class Broadcast(ABC):
     """Publish and subscribe, best effort: late subscribers miss what went before."""
 
     @abstractmethod
-    def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Send (topic, payload) pairs to whoever subscribes now."""
+    def publish(self, notices: Sequence[Notice]) -> None:
+        """Send these to whoever subscribes to their topics now; nobody is no error."""
 
     @abstractmethod
-    def subscribe(self, topics: Iterable[str]) -> Subscription:
-        """Receive what is published from now on to these topics.
+    def subscribe(self, topics: Iterable[Topic], *, name: str = "") -> Subscription:
+        """Receive what is published to these topics once this has returned.
 
-        A topic that ends in ``*`` matches every topic with that beginning.
+        Args:
+            topics: one or more; see `Topic` for patterns.
+            name: what the broker calls what it makes for this subscriber, where it has
+                a name: a worker's node name.  Empty is a random one.
         """
 
 
@@ -243,8 +248,15 @@ class Subscription(ABC):
     """An open subscription; used by one thread at a time."""
 
     @abstractmethod
-    def receive(self, timeout: float) -> Sequence[tuple[str, bytes]]:
-        """Wait up to ``timeout`` seconds for (topic, payload) pairs, in order."""
+    def receive(self, timeout: float) -> Sequence[Notice]:
+        """Wait up to ``timeout`` seconds for notices, in order.
+
+        Each carries the exchange and routing key that it was published to.  Reconnects
+        by itself; what was published meanwhile may be missed.
+
+        Raises:
+            TransportUnavailable: not connected just now; receiving again later is right.
+        """
 
     @abstractmethod
     def wake(self) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from caraway.control import REPLIES, REQUESTS
+from caraway.control import REQUESTS
+from caraway.message import Message, Notice, Topic
 
 if TYPE_CHECKING:
     from caraway.interfaces import Broadcast, Subscription
@@ -59,11 +60,11 @@ class ControlThread(threading.Thread):
 
     def _listen(self) -> None:
         channel = self._supervisor.app.transport.broadcast()
-        self._subscription = subscription = channel.subscribe([REQUESTS])
+        self._subscription = subscription = channel.subscribe([REQUESTS], name=self._node)
         try:
             while not self._ended.is_set():
-                for _, payload in subscription.receive(5.0):
-                    self._answer(payload, channel)
+                for notice in subscription.receive(5.0):
+                    self._answer(notice.message.body, channel)
         finally:
             self._subscription = None
             subscription.close()
@@ -82,8 +83,9 @@ class ControlThread(threading.Thread):
             return
         reply_to = request.get("reply_to")
         if isinstance(reply_to, dict) and request.get("ticket"):
-            topic = REPLIES + str(reply_to.get("routing_key"))
-            channel.publish([(topic, msgspec.json.encode({self._node: answer}))])
+            topic = Topic(str(reply_to.get("exchange")), str(reply_to.get("routing_key")), "direct")
+            message = Message(msgspec.json.encode({self._node: answer}))
+            channel.publish([Notice(topic, message)])
 
     def _call(self, name: str, arguments: dict[str, Any]) -> Any:
         command = COMMANDS.get(name)

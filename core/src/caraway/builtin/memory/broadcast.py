@@ -8,14 +8,16 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from caraway.interfaces.transport import Broadcast, Subscription
+from caraway.routing import listens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from caraway.builtin.memory.space import Space
+    from caraway.message import Notice, Topic
 
 BACKLOG = 100_000
-"""Pairs that a subscriber may leave unread before the oldest are dropped."""
+"""Notices that a subscriber may leave unread before the oldest are dropped."""
 
 
 class MemoryBroadcast(Broadcast):
@@ -24,44 +26,48 @@ class MemoryBroadcast(Broadcast):
     def __init__(self, space: Space) -> None:
         self._space = space
 
-    def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+    def publish(self, notices: Sequence[Notice]) -> None:
         space = self._space
         with space.lock:
             subscriptions = tuple(space.subscriptions)
         for subscription in subscriptions:
-            subscription.offer(messages)
+            subscription.offer(notices)
 
-    def subscribe(self, topics: Iterable[str]) -> MemorySubscription:
+    def subscribe(
+        self,
+        topics: Iterable[Topic],
+        *,
+        name: str = "",  # noqa: ARG002 - nothing here has a name
+    ) -> MemorySubscription:
         return MemorySubscription(self._space, tuple(topics))
 
 
 class MemorySubscription(Subscription):
-    """An open subscription with its unread pairs."""
+    """An open subscription with its unread notices."""
 
-    def __init__(self, space: Space, topics: tuple[str, ...]) -> None:
+    def __init__(self, space: Space, topics: tuple[Topic, ...]) -> None:
         self._space = space
-        self._exact = frozenset(topic for topic in topics if not topic.endswith("*"))
-        self._prefixes = tuple(topic[:-1] for topic in topics if topic.endswith("*"))
+        self._topics = topics
         self._arrived = threading.Condition()
-        self._unread: deque[tuple[str, bytes]] = deque(maxlen=BACKLOG)
+        self._unread: deque[Notice] = deque(maxlen=BACKLOG)
         self._woken = False
         self._closed = False
         with space.lock:
             space.subscriptions.append(self)
 
-    def offer(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Keep those of these pairs that are for us."""
+    def offer(self, notices: Sequence[Notice]) -> None:
+        """Keep those that are for us."""
         ours = [
-            (topic, payload)
-            for topic, payload in messages
-            if topic in self._exact or topic.startswith(self._prefixes)
+            notice
+            for notice in notices
+            if any(listens(topic, notice.topic) for topic in self._topics)
         ]
         if ours:
             with self._arrived:
                 self._unread.extend(ours)
                 self._arrived.notify()
 
-    def receive(self, timeout: float) -> Sequence[tuple[str, bytes]]:
+    def receive(self, timeout: float) -> Sequence[Notice]:
         deadline = time.monotonic() + timeout
         with self._arrived:
             while not self._unread and not self._woken and not self._closed:

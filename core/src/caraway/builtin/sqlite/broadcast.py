@@ -15,6 +15,8 @@ import msgspec
 from caraway.builtin.sqlite.doorbell import Doorbell, ring
 from caraway.errors import TransportError
 from caraway.interfaces.transport import Broadcast, Subscription
+from caraway.message import Message, Notice, Topic
+from caraway.routing import listens
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,24 +41,24 @@ class SqliteBroadcast(Broadcast):
         self._clock = clock
         self._published = _TRIM_EVERY
 
-    def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+    def publish(self, notices: Sequence[Notice]) -> None:
         store = self._store
         listeners = store.read("SELECT port, topics FROM subscriber")
-        if not listeners or not messages:
+        if not listeners or not notices:
             return
         now = self._clock()
         wanted = []
         for port, topics in listeners:
             patterns = _patterns(topics)
-            if any(matches(topic, patterns) for topic, _ in messages):
+            if any(_wanted(notice.topic, patterns) for notice in notices):
                 wanted.append(port)
         if not wanted:
             return
-        self._published += len(messages)
+        self._published += len(notices)
         with store.write(durable=False) as connection:
             connection.executemany(
                 "INSERT INTO broadcast(at, topic, payload) VALUES(?,?,?)",
-                [(now, topic, payload) for topic, payload in messages],
+                [(now, *_row(notice)) for notice in notices],
             )
             if self._published >= _TRIM_EVERY:
                 self._published = 0
@@ -68,14 +70,19 @@ class SqliteBroadcast(Broadcast):
                 connection.execute("DELETE FROM subscriber WHERE until < ?", (now,))
         ring(port for port in wanted if port < 1 << 16)
 
-    def subscribe(self, topics: Iterable[str]) -> SqliteSubscription:
+    def subscribe(
+        self,
+        topics: Iterable[Topic],
+        *,
+        name: str = "",  # noqa: ARG002 - nothing here has a name
+    ) -> SqliteSubscription:
         return SqliteSubscription(self._store, self._clock, tuple(topics))
 
 
 class SqliteSubscription(Subscription):
     """Reads what was stored since it began."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], topics: tuple[str, ...]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float], topics: tuple[Topic, ...]) -> None:
         self._store = store
         self._clock = clock
         self._topics = topics
@@ -98,7 +105,7 @@ class SqliteSubscription(Subscription):
             (self._key, msgspec.json.encode(self._topics).decode(), self._clock() + _PRESENCE),
         )
 
-    def receive(self, timeout: float) -> Sequence[tuple[str, bytes]]:
+    def receive(self, timeout: float) -> Sequence[Notice]:
         deadline = time.monotonic() + timeout
         poll = self._store.options.poll_interval
         while True:
@@ -115,14 +122,15 @@ class SqliteSubscription(Subscription):
             if self._bell.wait(min(left, poll)) or self._closed:
                 return ()
 
-    def _read(self) -> list[tuple[str, bytes]]:
+    def _read(self) -> list[Notice]:
         rows = self._store.read(
             "SELECT id, topic, payload FROM broadcast WHERE id > ? ORDER BY id LIMIT 1000",
             (self._last,),
         )
         if rows:
             self._last = rows[-1][0]
-        return [(topic, payload) for _, topic, payload in rows if matches(topic, self._topics)]
+        notices = [_notice(topic, payload) for _, topic, payload in rows]
+        return [notice for notice in notices if _wanted(notice.topic, self._topics)]
 
     def wake(self) -> None:
         self._bell.wake()
@@ -139,13 +147,19 @@ class SqliteSubscription(Subscription):
             self._bell.close()
 
 
-def _patterns(topics: str) -> tuple[str, ...]:
-    return msgspec.json.decode(topics, type=tuple[str, ...])
+def _patterns(topics: str) -> tuple[Topic, ...]:
+    return msgspec.json.decode(topics, type=tuple[Topic, ...])
 
 
-def matches(topic: str, patterns: Iterable[str]) -> bool:
-    """True if a topic is one of these, or begins as one of them that ends in ``*``."""
-    return any(
-        topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern
-        for pattern in patterns
+def _wanted(topic: Topic, patterns: Iterable[Topic]) -> bool:
+    return any(listens(pattern, topic) for pattern in patterns)
+
+
+def _row(notice: Notice) -> tuple[str, bytes]:
+    return msgspec.json.encode(notice.topic).decode(), msgspec.msgpack.encode(notice.message)
+
+
+def _notice(topic: str, payload: bytes) -> Notice:
+    return Notice(
+        msgspec.json.decode(topic, type=Topic), msgspec.msgpack.decode(payload, type=Message)
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Literal
 
 from caraway.interfaces.context import Capability
-from caraway.message import Queue, Settlement
+from caraway.message import Message, Notice, Queue, Settlement, Topic
 from caraway.testing.conformance.suite import needs
 from caraway.testing.conformance.transport_case import TransportCase, ack, bodies
+
+if TYPE_CHECKING:
+    from caraway.interfaces.transport import Subscription
 
 
 class InspectTests(TransportCase):
@@ -97,56 +101,101 @@ class InspectTests(TransportCase):
 class BroadcastTests(TransportCase):
     """`Capability.BROADCAST`."""
 
-    def topic(self, label: str) -> str:
+    def topic(self, key: str = "", kind: Literal["fanout", "direct", "topic"] = "topic") -> Topic:
         """A topic that only this test uses."""
-        return f"check.{self.unique}.{label}"
+        return Topic(f"check.{self.unique}.{kind}", key, kind)
+
+    def notice(self, body: bytes, topic: Topic) -> Notice:
+        return Notice(topic, Message(body))
+
+    def receive(self, subscription: Subscription, count: int) -> list[tuple[str, bytes]]:
+        """Receive so many; return (routing key, body) pairs."""
+        deadline = time.monotonic() + self.patience
+        got: list[Notice] = []
+        while len(got) < count and time.monotonic() < deadline:
+            got += subscription.receive(0.2)
+        return [(notice.topic.routing_key, notice.message.body) for notice in got]
 
     @needs(Capability.BROADCAST)
-    def test_every_subscriber_is_reached(self) -> None:
+    def test_every_subscriber_of_a_fanout_exchange_is_reached(self) -> None:
         self.use_real_time()
+        topic = self.topic(kind="fanout")
         channels = [self.open().broadcast() for _ in range(3)]
-        subscriptions = [channel.subscribe([self.topic("x")]) for channel in channels]
-        channels[0].publish([(self.topic("x"), b"\x00\xff")])
+        subscriptions = [channel.subscribe([topic], name="me@here") for channel in channels]
+        channels[0].publish([self.notice(b"\x00\xff", topic)])
         for subscription in subscriptions:
-            assert self.receive(subscription, 1) == [(self.topic("x"), b"\x00\xff")]
+            assert self.receive(subscription, 1) == [("", b"\x00\xff")]
             subscription.close()
 
-    def receive(self, subscription: object, count: int) -> list[tuple[str, bytes]]:
-        """Receive so many pairs."""
+    @needs(Capability.BROADCAST)
+    def test_a_direct_message_reaches_those_who_subscribed_to_its_key(self) -> None:
+        self.use_real_time()
+        channel = self.open().broadcast()
+        mine = channel.subscribe([self.topic("mine", "direct")])
+        other = channel.subscribe([self.topic("other", "direct")])
+        self.open().broadcast().publish(
+            [
+                self.notice(b"1", self.topic("mine", "direct")),
+                self.notice(b"2", self.topic("nobody", "direct")),
+                self.notice(b"3", self.topic("mine", "direct")),
+            ]
+        )
+        assert self.receive(mine, 2) == [("mine", b"1"), ("mine", b"3")]
+        assert not other.receive(0.05)
+        mine.close()
+        other.close()
+
+    @needs(Capability.BROADCAST)
+    def test_a_notice_arrives_as_it_was_sent(self) -> None:
+        self.use_real_time()
+        topic = self.topic("a.b")
+        subscription = self.transport.broadcast().subscribe([topic])
+        message = Message(b'{"x": 1}', {"clock": 7, "hostname": "w@h", "nested": {"é": [None]}})
+        self.open().broadcast().publish([Notice(topic, message)])
         deadline = time.monotonic() + self.patience
-        got: list[tuple[str, bytes]] = []
-        while len(got) < count and time.monotonic() < deadline:
-            got += subscription.receive(0.2)  # type: ignore[attr-defined]
-        return got
+        got: list[Notice] = []
+        while not got and time.monotonic() < deadline:
+            got += subscription.receive(0.2)
+        (found,) = got
+        assert (found.topic.exchange, found.topic.routing_key) == (topic.exchange, "a.b")
+        assert found.message.body == message.body
+        assert found.message.headers == message.headers
+        assert found.message.content_type == "application/json"
+        subscription.close()
 
     @needs(Capability.BROADCAST)
     def test_only_subscribed_topics_are_received_in_order(self) -> None:
         self.use_real_time()
         channel = self.transport.broadcast()
-        exact = channel.subscribe([self.topic("a"), self.topic("b")])
-        star = channel.subscribe([self.topic("a*")])
-        sent = [(self.topic(label), label.encode()) for label in ("a", "c", "ab", "b", "a.b")]
-        channel.publish(sent)
-        channel.publish([(self.topic("a"), b"end")])
-        assert [payload for _, payload in self.receive(exact, 3)] == [b"a", b"b", b"end"]
-        assert [payload for _, payload in self.receive(star, 4)] == [b"a", b"ab", b"a.b", b"end"]
+        exact = channel.subscribe([self.topic("a"), self.topic("b.c")])
+        below = channel.subscribe([self.topic("b.#")])
+        every = channel.subscribe([self.topic("#")])
+        keys = ["a", "c", "b.c", "b.d", "ab"]
+        channel.publish([self.notice(key.encode(), self.topic(key)) for key in keys])
+        channel.publish([self.notice(b"end", self.topic("b.c"))])
+        assert [body for _, body in self.receive(exact, 3)] == [b"a", b"b.c", b"end"]
+        assert [body for _, body in self.receive(below, 3)] == [b"b.c", b"b.d", b"end"]
+        assert [key for key, _ in self.receive(every, 6)] == [*keys, "b.c"]
         assert not exact.receive(0.05)
         exact.close()
-        star.close()
+        below.close()
+        every.close()
 
     @needs(Capability.BROADCAST)
     def test_late_subscribers_miss_what_went_before(self) -> None:
         self.use_real_time()
         channel = self.transport.broadcast()
-        channel.publish([(self.topic("x"), b"early")])
+        channel.publish([self.notice(b"early", self.topic("x"))])
         subscription = channel.subscribe([self.topic("x")])
-        channel.publish([(self.topic("x"), b"late")])
-        assert self.receive(subscription, 1) == [(self.topic("x"), b"late")]
+        channel.publish([self.notice(b"late", self.topic("x"))])
+        assert self.receive(subscription, 1) == [("x", b"late")]
         subscription.close()
 
     @needs(Capability.BROADCAST)
     def test_publishing_to_nobody_is_no_error(self) -> None:
-        self.transport.broadcast().publish([(self.topic("x"), b"1"), (self.topic("y"), b"")])
+        self.transport.broadcast().publish(
+            [self.notice(b"1", self.topic("x")), self.notice(b"", self.topic("y"))]
+        )
 
     @needs(Capability.BROADCAST)
     def test_a_waiting_subscriber_is_woken_by_a_message(self) -> None:
@@ -154,8 +203,8 @@ class BroadcastTests(TransportCase):
         subscription = self.open().broadcast().subscribe([self.topic("x")])
         receiving = self.spawn(self.receive, subscription, 1)
         time.sleep(0.1)
-        self.transport.broadcast().publish([(self.topic("x"), b"now")])
-        assert receiving.result(self.patience) == [(self.topic("x"), b"now")]
+        self.transport.broadcast().publish([self.notice(b"now", self.topic("x"))])
+        assert receiving.result(self.patience) == [("x", b"now")]
         subscription.close()
 
     @needs(Capability.BROADCAST)
@@ -182,23 +231,23 @@ class BroadcastTests(TransportCase):
     @needs(Capability.BROADCAST)
     def test_messages_of_many_publishers_all_arrive(self) -> None:
         self.use_real_time()
-        subscription = self.transport.broadcast().subscribe([self.topic("*")])
+        subscription = self.transport.broadcast().subscribe([self.topic("#")])
         channels = [self.open().broadcast() for _ in range(4)]
 
         def publish(index: int) -> None:
             for number in range(50):
-                channels[index].publish([(self.topic(str(index)), b"%d" % number)])
+                channels[index].publish([self.notice(b"%d" % number, self.topic(str(index)))])
 
         self.at_once(publish, 4)
         got = self.receive(subscription, 200)
         assert len(got) == 200
         for index in range(4):
-            mine = [payload for topic, payload in got if topic == self.topic(str(index))]
+            mine = [body for key, body in got if key == str(index)]
             assert mine == [b"%d" % number for number in range(50)]
         subscription.close()
 
     @needs(Capability.BROADCAST)
     def test_broadcasts_do_not_go_to_queues(self) -> None:
         self.transport.declare([Queue(name=self.name())])
-        self.transport.broadcast().publish([(self.name(), b"x")])
+        self.transport.broadcast().publish([self.notice(b"x", Topic(self.name()))])
         self.nothing(self.consumer())
