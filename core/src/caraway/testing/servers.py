@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 import unittest
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -49,6 +50,10 @@ class ServerKind(Struct, frozen=True, kw_only=True):
         command: from the program's path, the port and an empty directory, its arguments.
         url: of the running server, with ``{port}``.
         ready: tries to talk to it; True if it answers.  None: a connection is enough.
+        find: looks a program up; None looks on the path.
+        timeout: seconds within which it must answer after its start.
+        prepare: called once with port, data directory and configuration lines.  Kinds
+            without it get the lines as further arguments.
     """
 
     name: str
@@ -57,26 +62,142 @@ class ServerKind(Struct, frozen=True, kw_only=True):
     command: Callable[[str, int, Path], Sequence[str]]
     url: str = "tcp://127.0.0.1:{port}"
     ready: Callable[[int], bool] | None = None
+    find: Callable[[str], str | None] | None = None
+    timeout: float = 20.0
+    prepare: Callable[[int, Path, Sequence[str]], Surroundings] | None = None
 
 
-class Server(Struct, frozen=True):
-    """A running server.
+class Surroundings(Struct, kw_only=True):
+    """What a server needs beside its own process.
+
+    Attributes:
+        environment: of its process; None is that of the tests.
+        companion: starts a process that must run before it and end after it.
+        control: runs its administration program with these arguments.
+    """
+
+    environment: dict[str, str] | None = None
+    companion: Callable[[], subprocess.Popen[bytes]] | None = None
+    control: Callable[..., str] | None = None
+
+
+class Server:
+    """A server on a port of its own.  Made by `server`; may be stopped and started again,
+    on the same port and with the same data.
 
     Attributes:
         name: its kind.
         port: on 127.0.0.1.
         url: to connect with.
-        pid: of its process.
         directory: its data, removed with it.
         log: file with what it printed.
     """
 
-    name: str
-    port: int
-    url: str
-    pid: int
-    directory: Path
-    log: Path
+    def __init__(
+        self, kind: ServerKind, program: str, port: int, folder: Path, config: Sequence[str]
+    ) -> None:
+        self.kind = kind
+        self.name = kind.name
+        self.port = port
+        self.url = kind.url.format(port=port)
+        self.directory = folder / "data"
+        self.directory.mkdir(exist_ok=True)
+        self.log = folder / "server.log"
+        self._program = program
+        self._config = config
+        self._surroundings = (
+            kind.prepare(port, self.directory, config) if kind.prepare else Surroundings()
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        self._companion: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+
+    @property
+    def pid(self) -> int:
+        """Of its process; of the last one while it is stopped."""
+        return self._pid
+
+    def start(self, *, timeout: float = 0.0) -> None:
+        """Start it and wait until it answers.  Does nothing if it runs.
+
+        Args:
+            timeout: seconds within which it must answer; 0 is the kind's own.
+
+        Raises:
+            ServerFailed: it died, or doesn't answer.
+        """
+        if self._process is not None and self._process.poll() is None:
+            return
+        around, kind = self._surroundings, self.kind
+        if around.companion is not None and self._companion is None:
+            self._companion = around.companion()
+        command = [*kind.command(self._program, self.port, self.directory), *self._arguments()]
+        with self.log.open("ab") as out:
+            self._process = process = subprocess.Popen(  # noqa: S603 - the test chose it
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                cwd=self.directory, env=around.environment, start_new_session=True,
+            )  # fmt: skip
+        self._pid = process.pid
+        try:
+            _wait_ready(kind, process, self.port, timeout or kind.timeout)
+        except ServerFailed as exc:
+            self.kill()
+            tail = self.log.read_text(errors="replace")[-2000:]
+            raise ServerFailed(f"{kind.name}: {exc}\n{tail}") from None
+        except BaseException:
+            self.kill()
+            raise
+
+    def _arguments(self) -> Sequence[str]:
+        # Kinds that prepare something have read their configuration there.
+        return () if self.kind.prepare is not None else self._config
+
+    def stop(self) -> None:
+        """End it as its administrator would."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would: SIGKILL to all its processes."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        process = self._process
+        if process is None:
+            return
+        # Whoever started children, such as RabbitMQ's shell scripts, ends with them.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._process = None
+
+    def restart(self, *, hard: bool = False) -> None:
+        """Stop it, with SIGKILL if ``hard``, and start it again."""
+        self.kill() if hard else self.stop()
+        self.start()
+
+    def control(self, *arguments: str, timeout: float = 60.0) -> str:
+        """Run the kind's administration program (``rabbitmqctl``, ``redis-cli``) on it;
+        return what it printed.
+
+        Raises:
+            AssertionError: it failed, or there is none.
+        """
+        if self._surroundings.control is None:
+            raise AssertionError(f"{self.name} has no administration program")
+        return self._surroundings.control(*arguments, timeout=timeout)
+
+    def close(self) -> None:
+        """Stop it for good, with all that was started for it."""
+        self.stop()
+        if self._companion is not None:
+            self._companion.terminate()
+            self._companion.wait()
+            self._companion = None
 
 
 def _redis_command(program: str, port: int, directory: Path) -> list[str]:
@@ -101,6 +222,29 @@ def _redis_ready(port: int) -> bool:
         return connection.recv(16).startswith(b"+PONG")
 
 
+def _rabbitmq(port: int, directory: Path, config: Sequence[str]) -> Surroundings:
+    from caraway.testing.rabbitmq import Node
+
+    node = Node(port, free_port(), free_port(), directory)
+    plugins = [line.removeprefix("plugin ") for line in config if line.startswith("plugin ")]
+    node.configure([line for line in config if not line.startswith("plugin ")], plugins)
+    return Surroundings(
+        environment=node.environment, companion=node.start_mapper, control=node.control
+    )
+
+
+def _rabbitmq_ready(port: int) -> bool:
+    from caraway.testing.rabbitmq import answers
+
+    return answers(port)
+
+
+def _rabbitmq_program(name: str) -> str | None:
+    from caraway.testing.rabbitmq import find
+
+    return find(name)
+
+
 KINDS: dict[str, ServerKind] = {
     "redis": ServerKind(
         name="redis",
@@ -109,6 +253,17 @@ KINDS: dict[str, ServerKind] = {
         command=_redis_command,
         url="redis://127.0.0.1:{port}/0",
         ready=_redis_ready,
+    ),
+    "rabbitmq": ServerKind(
+        name="rabbitmq",
+        programs=("rabbitmq-server",),
+        install="apt-get install rabbitmq-server, or brew install rabbitmq",
+        command=lambda program, _port, _directory: [program],
+        url="amqp://guest:guest@127.0.0.1:{port}//",
+        ready=_rabbitmq_ready,
+        find=_rabbitmq_program,
+        timeout=60.0,
+        prepare=_rabbitmq,
     ),
 }
 """The kinds that `server` knows by name; plugins' tests may add theirs."""
@@ -123,7 +278,7 @@ def find_program(kind: ServerKind) -> str | None:
     # Servers' programs are often where only root's path leads.
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
     for name in (chosen,) if chosen else kind.programs:
-        found = shutil.which(name, path=path)
+        found = kind.find(name) if kind.find and not chosen else shutil.which(name, path=path)
         if found is not None:
             return found
     return None
@@ -138,12 +293,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(kind: str | ServerKind, *, timeout: float = 20.0) -> Iterator[Server]:
+def server(
+    kind: str | ServerKind, *, config: Sequence[str] = (), timeout: float = 0.0
+) -> Iterator[Server]:
     """Run a server for the length of the block.
 
     Args:
         kind: a name of `KINDS`, or what describes another kind.
-        timeout: seconds within which it must answer.
+        config: further arguments (``redis``: ``["--maxmemory", "10mb"]``), or lines of its
+            configuration file (``rabbitmq``: ``["consumer_timeout = 5000"]``, and
+            ``plugin rabbitmq_management`` for a plugin).
+        timeout: seconds within which it must answer; 0 is the kind's own.
 
     Raises:
         ServerMissing: its program isn't installed: a skip.
@@ -158,43 +318,32 @@ def server(kind: str | ServerKind, *, timeout: float = 20.0) -> Iterator[Server]
         raise ServerMissing(text)
     directory = Path(tempfile.mkdtemp(prefix=f"caraway-{chosen.name}-"))
     try:
-        process, running = _start(chosen, program, directory, timeout)
+        running = _start(chosen, program, directory, config, timeout)
         try:
             yield running
         finally:
-            _stop(process)
+            running.close()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def _start(
-    kind: ServerKind, program: str, directory: Path, timeout: float
-) -> tuple[subprocess.Popen[bytes], Server]:
-    log = directory / "server.log"
-    data = directory / "data"
-    data.mkdir()
+    kind: ServerKind, program: str, directory: Path, config: Sequence[str], timeout: float
+) -> Server:
     # Between finding a free port and the server's taking it, another may be quicker.
     for attempt in range(3):
-        port = free_port()
-        with log.open("wb") as out:
-            process = subprocess.Popen(  # noqa: S603 - the test chose the program
-                kind.command(program, port, data), stdin=subprocess.DEVNULL,
-                stdout=out, stderr=subprocess.STDOUT, cwd=data,
-            )  # fmt: skip
+        running = Server(kind, program, free_port(), directory, config)
         try:
-            _wait_ready(kind, process, port, timeout)
+            running.start(timeout=timeout)
         except ServerFailed as exc:
-            died = process.poll() is not None
-            _stop(process)
-            if died and attempt < 2:
+            running.close()
+            if "it ended with code" in str(exc) and attempt < 2:
                 continue
-            tail = log.read_text(errors="replace")[-2000:]
-            raise ServerFailed(f"{kind.name}: {exc}\n{tail}") from None
-        except BaseException:
-            _stop(process)
             raise
-        url = kind.url.format(port=port)
-        return process, Server(kind.name, port, url, process.pid, data, log)
+        except BaseException:
+            running.close()
+            raise
+        return running
     raise AssertionError("unreachable")
 
 
@@ -216,13 +365,3 @@ def _wait_ready(
             pass
         time.sleep(0.02)
     raise ServerFailed(f"it doesn't answer after {timeout:g} s")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(5.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
