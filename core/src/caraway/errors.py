@@ -120,6 +120,10 @@ class BackendError(OperationalError):
     """An operation on the result backend failed."""
 
 
+class BackendUnavailable(BackendError, TransportUnavailable):
+    """The result backend can't be reached, or can't serve now; trying again may help."""
+
+
 class BackendGetMetaError(BackendError):
     """A result could not be read."""
 

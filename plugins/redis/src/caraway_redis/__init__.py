@@ -1,0 +1,1 @@
+"""Redis and Valkey for Caraway: broker and results, on Celery's wire."""

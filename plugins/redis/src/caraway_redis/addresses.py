@@ -1,0 +1,196 @@
+"""Where a Redis is, and how redis-py connects to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from caraway.errors import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from caraway.interfaces.context import Context
+    from caraway.url import Url
+    from caraway_redis.options import Options
+
+_MOVED = re.compile(r"MOVED \d+ (.*):(\d+)")
+
+
+class Address(Struct):
+    """One server, or the Sentinels that know it.
+
+    Attributes:
+        shown: for people; without secrets.
+        hosts: (host, port) of the server, or of each Sentinel.
+        path: of a unix socket, empty for a network address.
+        db: number of the database.
+        tls: speak TLS.
+        sentinel: the hosts are Sentinels.
+        username: to authenticate with.
+        password: to authenticate with.
+    """
+
+    shown: str
+    hosts: list[tuple[str, int]]
+    path: str
+    db: int
+    tls: bool
+    sentinel: bool
+    username: str
+    password: str
+
+    @classmethod
+    def read(cls, url: Url, options: Options, *, tls: bool) -> Address:
+        """From a URL: ``redis://user:password@host:port/db``, ``rediss://`` with TLS,
+        ``redis+socket:///path/to.sock?db=1``, ``sentinel://host:port,host:port/db``.
+
+        Raises:
+            ImproperlyConfigured: it can't be one.
+        """
+        unix = "socket" in (url.scheme, url.driver) or url.driver == "unix"
+        sentinel = url.scheme == "sentinel"
+        path, db = "", 0
+        if unix:
+            path = url.path or url.host
+            if not path:
+                raise ImproperlyConfigured(
+                    f"{url} names no socket", hint="Write redis+socket:///run/redis/redis.sock."
+                )
+            db = _number(url.query.get("virtual_host", "0").lstrip("/"), url)
+        else:
+            db = _number(url.path.strip("/"), url)
+        if options.db is not None:
+            db = options.db
+        if sentinel and not options.master_name:
+            raise ImproperlyConfigured(
+                f"{url} doesn't say which master the Sentinels are to be asked for",
+                hint='Set master_name: broker_transport_options = { master_name = "mymaster" }.',
+            )
+        port = 26379 if sentinel else 6379
+        hosts = [_host(part, port, url) for part in (url.host or "localhost").split(",") if part]
+        if url.port is not None:
+            hosts = [(hosts[0][0], url.port)]
+        shown = path or ", ".join(f"{host}:{number}" for host, number in hosts)
+        return cls(
+            shown=f"Redis at {shown}" if not sentinel else f"Redis by the Sentinels at {shown}",
+            hosts=hosts,
+            path=path,
+            db=db,
+            tls=tls or url.scheme in ("rediss", "valkeys") or url.driver == "ssl",
+            sentinel=sentinel,
+            username=options.username or url.username,
+            password=options.password or url.password,
+        )
+
+    @property
+    def same(self) -> tuple[Any, ...]:
+        """Equal for two addresses of one database."""
+        hosts = tuple(sorted(("127.0.0.1" if h == "localhost" else h, p) for h, p in self.hosts))
+        return (self.path or hosts, self.db, self.sentinel)
+
+    def moved(self, answer: str) -> bool:
+        """Follow a cluster's ``MOVED slot host:port``; False if it is another answer."""
+        found = _MOVED.match(answer)
+        if found is None:
+            return False
+        self.hosts = [(found[1] or self.hosts[0][0], int(found[2]))]
+        return True
+
+
+def connector(
+    address: Address, options: Options, timeout: float, context: Context
+) -> Callable[[int], Any]:
+    """A function that makes connections of redis-py for a version of the protocol, not
+    connected yet."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    common: dict[str, Any] = {
+        "db": address.db,
+        "socket_timeout": options.socket_timeout,
+        "socket_connect_timeout": timeout,
+        "client_name": options.client_name or None,
+        "retry": Retry(NoBackoff(), 0),
+        "encoding_errors": "surrogateescape",
+    }
+    if options.credential_provider is not None:
+        common["credential_provider"] = options.credential_provider
+    else:
+        common["username"] = address.username or None
+        common["password"] = address.password or None
+    import redis
+
+    # redis-py types only a part of itself.
+    unix: Any = redis.UnixDomainSocketConnection
+
+    if address.path:
+        return lambda protocol: unix(path=address.path, protocol=protocol, **common)
+    common["socket_keepalive"] = options.socket_keepalive
+    if options.socket_keepalive_options:
+        common["socket_keepalive_options"] = options.socket_keepalive_options
+    kind: Any = redis.Connection
+    if address.tls:
+        kind = redis.SSLConnection
+        common.update(_tls(options))
+    if address.sentinel:
+        return _by_sentinel(kind, common, address, options, timeout)
+
+    def connect(protocol: int) -> Any:
+        host, port = address.hosts[0]
+        return kind(host=host, port=port, protocol=protocol, **common)
+
+    return connect
+
+
+def _tls(options: Options) -> dict[str, Any]:
+    return {
+        "ssl_cert_reqs": options.ssl_cert_reqs,
+        "ssl_ca_certs": options.ssl_ca_certs or None,
+        "ssl_certfile": options.ssl_certfile or None,
+        "ssl_keyfile": options.ssl_keyfile or None,
+        "ssl_check_hostname": options.ssl_check_hostname and options.ssl_cert_reqs != "none",
+    }
+
+
+def _by_sentinel(
+    kind: Any, common: dict[str, Any], address: Address, options: Options, timeout: float
+) -> Callable[[int], Any]:
+    from redis.sentinel import Sentinel
+
+    asked = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    finder: Any = Sentinel
+    sentinels = finder(
+        address.hosts,
+        min_other_sentinels=options.min_other_sentinels,
+        sentinel_kwargs={**asked, **options.sentinel_kwargs},
+    )
+
+    class ToMaster(kind):  # type: ignore[misc]
+        """Asks for the master at each connecting: it may be another one by then."""
+
+        def connect(self) -> Any:
+            self.host, self.port = sentinels.discover_master(options.master_name)
+            return super().connect()
+
+    return lambda protocol: ToMaster(host="", port=0, protocol=protocol, **common)
+
+
+def _host(text: str, port: int, url: Url) -> tuple[str, int]:
+    # A list of hosts is handed over as it was written.
+    host, _, number = text.rpartition(":") if re.search(r":\d+$", text) else (text, "", "")
+    if number and not number.isdigit():
+        raise ImproperlyConfigured(f"{url}: {text!r} is no host with a port")
+    return host.strip("[]"), int(number) if number else port
+
+
+def _number(text: str, url: Url) -> int:
+    if not text:
+        return 0
+    if not text.isdigit():
+        raise ImproperlyConfigured(
+            f"{url}: the database is a number, not {text!r}",
+            hint="Write it as in redis://localhost:6379/0.",
+        )
+    return int(text)

@@ -1,0 +1,124 @@
+"""Results in Redis, in Celery's own keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from caraway.interfaces.backend import Backend
+from caraway.interfaces.context import Capability
+from caraway.message import ChordPart, StoredResult
+from caraway_redis import chords
+from caraway_redis.connection import Link, Script, pack
+from caraway_redis.faults import for_backend
+from caraway_redis.keys import Keys
+from caraway_redis.listening import Listener
+from caraway_redis.results import GROUP_KEY, RESULT_KEY, record
+
+if TYPE_CHECKING:
+    from caraway.interfaces.context import Context
+    from caraway.url import Url
+
+STORE = Script("results", "store")
+_AT_ONCE = 1000
+
+
+class RedisBackend(Backend):
+    """Results in a Redis, as Celery keeps them.
+
+    Args:
+        url: as of `caraway_redis.transport.RedisTransport`.
+        options: see `caraway_redis.options.Options`.
+        context: its settings `redis_backend_use_ssl` and `broker_connection_timeout` are
+            read.
+
+    Raises:
+        ImproperlyConfigured: a URL or option that can't be.
+    """
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {
+            Capability.PUSH,
+            Capability.TTL,
+            Capability.GROUPS,
+            Capability.CHORDS,
+            Capability.PERSISTENT,
+            Capability.SHARED,
+        }
+    )
+
+    def __init__(self, url: Url, options: Mapping[str, Any], context: Context) -> None:
+        ssl = context.settings.get("redis_backend_use_ssl")
+        self.link = Link(url, options, context, ssl=ssl, fault=for_backend)
+        prefix = Keys(self.link.options).prefix
+        self.result_key = prefix + RESULT_KEY
+        self._group_key = prefix + GROUP_KEY
+        self._prefix = prefix
+        self._listener = Listener(self.link, self.result_key)
+
+    def store(self, results: Sequence[StoredResult]) -> None:
+        for begin in range(0, len(results), _AT_ONCE):
+            some = results[begin : begin + _AT_ONCE]
+            arguments: list[Any] = []
+            for result in some:
+                arguments += (result.payload, int(result.ttl * 1000))
+            self.link.run(STORE, [self.result_key + r.task_id for r in some], arguments)
+
+    def get(self, task_ids: Sequence[str]) -> Mapping[str, StoredResult]:
+        out: dict[str, StoredResult] = {}
+        for begin in range(0, len(task_ids), _AT_ONCE):
+            some = task_ids[begin : begin + _AT_ONCE]
+            values = self.link.call("MGET", *[self.result_key + each for each in some])
+            for task_id, value in zip(some, values, strict=True):
+                if value is not None:
+                    out[task_id] = record(task_id, value)
+        return out
+
+    def wait(self, task_ids: Sequence[str], timeout: float) -> Mapping[str, StoredResult]:
+        found = self._listener.wait(list(dict.fromkeys(task_ids)), timeout)
+        return {task_id: record(task_id, value) for task_id, value in found.items()}
+
+    def forget(self, task_ids: Sequence[str]) -> int:
+        if not task_ids:
+            return 0
+        return int(self.link.call("DEL", *[self.result_key + each for each in task_ids]))
+
+    def ping(self) -> None:
+        key = self._prefix + "caraway:ping"
+        self.link.exchange(pack("LPUSH", key, "x") + pack("DEL", key), 2)
+
+    def close(self) -> None:
+        self._listener.close()
+        self.link.close()
+
+    # -- GROUPS ------------------------------------------------------------------------
+
+    def save_group(self, group_id: str, payload: bytes, ttl: float) -> None:
+        command = ["SET", self._group_key + group_id, payload]
+        if ttl > 0:
+            command += ["PX", str(max(1, int(ttl * 1000)))]
+        self.link.call(*command)
+
+    def restore_group(self, group_id: str) -> bytes | None:
+        found: bytes | None = self.link.call("GET", self._group_key + group_id)
+        return found
+
+    def delete_group(self, group_id: str) -> None:
+        self.link.call("DEL", self._group_key + group_id, self._joined(group_id))
+
+    def join(self, group_id: str, member: str, size: int, ttl: float) -> bool:
+        return bool(
+            self.link.run(chords.JOIN, (self._joined(group_id),), (member, size, int(ttl * 1000)))
+        )
+
+    def _joined(self, group_id: str) -> str:
+        return f"{self._prefix}caraway:join:{group_id}"
+
+    # -- CHORDS ------------------------------------------------------------------------
+
+    def chord_parts(self, parts: Sequence[ChordPart]) -> Sequence[Sequence[bytes] | None]:
+        ordered = self.link.options.result_chord_ordered
+        return chords.count(self.link, self._group_key, parts, ordered=ordered)
+
+    def chord_sent(self, group_ids: Sequence[str]) -> None:
+        chords.sent(self.link, self._group_key, group_ids)

@@ -1,0 +1,277 @@
+"""Remote control and events, as kombu carries them on Redis.
+
+Fanout and topic exchanges are channels; a direct exchange (replies) leads to lists, by a
+table of bindings.  See docs/reference/wire-format.md, "Redis".
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from caraway.errors import OperationalError, TransportError
+from caraway.interfaces.transport import Broadcast, Subscription
+from caraway.message import Message, Notice, Topic
+from caraway.protocol.envelope import decode, encode, message_of
+from caraway.routing import listens
+from caraway_redis.connection import Script, Wire, pack
+
+if TYPE_CHECKING:
+    from caraway_redis.connection import Link
+    from caraway_redis.keys import Keys
+
+BIND = Script("bind")
+_REPLIES_TTL = 600
+"""Seconds after which a list of replies that nobody reads ends."""
+_BLOCK = 30.0
+
+
+def channel(link: Link, topic: Topic) -> str:
+    """The channel of a topic; of a pattern the pattern."""
+    options = link.options
+    prefix = options.fanout_prefix
+    begin = ""
+    if prefix is True or prefix in ("true", "True", "1"):
+        begin = f"/{link.db}."
+    elif isinstance(prefix, str) and prefix not in ("false", "False", "0", ""):
+        begin = prefix.format(db=link.db)
+    name = options.global_keyprefix + begin + topic.exchange
+    if options.fanout_patterns and topic.routing_key:
+        name += "/" + topic.routing_key.replace("#", "*")
+    return name
+
+
+class RedisBroadcast(Broadcast):
+    """The channels of one database."""
+
+    def __init__(self, link: Link, keys: Keys) -> None:
+        self._link = link
+        self._keys = keys
+        self._begin = os.urandom(8).hex() + "-"
+        self._count = 0
+
+    def publish(self, notices: Sequence[Notice]) -> None:
+        packed = []
+        for notice in notices:
+            topic = notice.topic
+            self._count += 1
+            tag = self._begin + str(self._count)
+            payload = encode(notice.message, tag, topic.exchange, topic.routing_key)
+            if topic.kind == "direct":
+                for queue in self._bound(topic):
+                    packed.append(pack("LPUSH", self._keys.prefix + queue, payload))
+                    packed.append(pack("EXPIRE", self._keys.prefix + queue, _REPLIES_TTL))
+            else:
+                packed.append(pack("PUBLISH", channel(self._link, topic), payload))
+        if packed:
+            self._link.exchange(b"".join(packed), len(packed))
+
+    def _bound(self, topic: Topic) -> list[str]:
+        sep = self._keys.sep
+        queues = []
+        for member in self._link.call("SMEMBERS", self._keys.binding + topic.exchange):
+            key, _, queue = member.decode(errors="replace").split(sep)[:3]
+            if key == topic.routing_key:
+                queues.append(queue)
+        return queues
+
+    def subscribe(
+        self,
+        topics: Iterable[Topic],
+        *,
+        name: str = "",  # noqa: ARG002 - channels have no subscriber's name
+    ) -> RedisSubscription:
+        return RedisSubscription(self._link, self._keys, tuple(topics))
+
+
+class RedisSubscription(Subscription):
+    """Channels by a connection that subscribed, lists by one that pops."""
+
+    def __init__(self, link: Link, keys: Keys, topics: tuple[Topic, ...]) -> None:
+        self._link = link
+        self._keys = keys
+        self._topics = topics
+        self._patterns = {channel(link, topic): topic for topic in topics if topic.kind != "direct"}
+        self._lists = {
+            f"{keys.prefix}{topic.routing_key}.{topic.exchange}": topic
+            for topic in topics
+            if topic.kind == "direct"
+        }
+        self._channels: Wire | None = None
+        self._popper: Wire | None = None
+        self._popping = False
+        self._backlog: deque[Notice] = deque()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._closed = False
+        self._refreshed = 0.0
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- connections -------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self._link.check()
+        if self._lists and monotonic() - self._refreshed > _REPLIES_TTL / 3:
+            self._bind()
+        if self._patterns and self._channels is None:
+            wire = self._link.wire()
+            wire.send(pack("PSUBSCRIBE", *self._patterns), 5.0)
+            for _ in self._patterns:
+                answer = wire.read(5.0)
+                if isinstance(answer, Exception):
+                    raise wire.broken(answer) from answer
+                self._keep(answer)
+            self._channels = wire
+        if self._lists and self._popper is None:
+            self._popper = self._link.wire()
+            self._popping = False
+        if self._popper is not None and not self._popping:
+            self._popper.send(pack("BRPOP", *self._lists, _BLOCK), 5.0)
+            self._popping = True
+
+    def _bind(self) -> None:
+        """Have replies led to our lists, for a while, as kombu has it for queues that
+        expire."""
+        for topic in self._lists.values():
+            queue = f"{topic.routing_key}.{topic.exchange}"
+            deadlines = self._keys.binding.removesuffix(".") + "_deadlines"
+            member = self._keys.member(queue, topic.routing_key)
+            self._link.run(
+                BIND,
+                (self._keys.binding + topic.exchange, deadlines),
+                (member, topic.exchange, 3_600_000),
+            )
+        self._refreshed = monotonic()
+
+    def receive(self, timeout: float) -> Sequence[Notice]:
+        if self._closed:
+            raise TransportError("this subscription is closed", hint="Subscribe again.")
+        end = monotonic() + timeout
+        while True:
+            self._connect()
+            if self._backlog or self._read(max(0.0, end - monotonic())):
+                notices = list(self._backlog)
+                self._backlog.clear()
+                return notices
+            if monotonic() >= end:
+                return ()
+
+    def _read(self, wait: float) -> bool:
+        """Read what is there, waiting for the first; True to return early."""
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        wires = {wire.fileno(): wire for wire in (self._channels, self._popper) if wire}
+        for number, wire in wires.items():
+            poll.register(number, select.POLLIN)
+            if wire.buffered():
+                wait = 0.0
+        ready = {number for number, _ in poll.poll(wait * 1000)}
+        woken = self._reader in ready
+        if woken:
+            try:
+                while os.read(self._reader, 4096):
+                    pass
+            except BlockingIOError:
+                pass
+        for number, wire in wires.items():
+            if number in ready or wire.buffered():
+                self._take(wire)
+        return woken or bool(self._backlog)
+
+    def _take(self, wire: Wire) -> None:
+        try:
+            answer = wire.read(5.0)
+            while True:
+                if isinstance(answer, Exception):
+                    raise wire.broken(answer) from answer
+                if wire is self._popper:
+                    self._popping = False
+                    self._popped(answer)
+                    return
+                self._keep(answer)
+                if not wire.buffered():
+                    return
+                answer = wire.read(5.0)
+        except OperationalError:
+            if wire is self._popper:
+                self._popper = None
+            else:
+                self._channels = None
+            wire.close()
+            raise
+
+    def _popped(self, answer: Any) -> None:
+        if not answer:
+            return
+        topic = self._lists.get(answer[0].decode())
+        if topic is not None:
+            self._add(topic, answer[1], exact=True)
+
+    def _keep(self, answer: Any) -> None:
+        if len(answer) != 4 or answer[0] != b"pmessage":
+            return
+        topic = self._patterns.get(answer[1].decode())
+        if topic is not None:
+            self._add(topic, answer[3], exact=False)
+
+    def _add(self, pattern: Topic, payload: bytes, *, exact: bool) -> None:
+        try:
+            envelope = decode(payload)
+            info = envelope.properties.get("delivery_info")
+            key = info.get("routing_key") if isinstance(info, dict) else ""
+            message: Message = message_of(envelope)
+        except (ValueError, TypeError, AttributeError) as exc:
+            import logging
+
+            logging.getLogger("caraway.transport.redis").warning(
+                "%s: a broadcast that can't be read: %s", pattern.exchange, exc
+            )
+            return
+        topic = Topic(pattern.exchange, key if isinstance(key, str) else "", pattern.kind)
+        # Redis' patterns match more than AMQP's.
+        if exact or listens(pattern, topic):
+            self._backlog.append(Notice(topic, message))
+
+    def wake(self) -> None:
+        try:
+            os.write(self._writer, b"x")
+        except (BlockingIOError, OSError):
+            pass  # it is full, and so read soon; or closed
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.wake()
+        for wire in (self._channels, self._popper):
+            if wire is not None:
+                wire.close()
+        self._channels = self._popper = None
+        try:
+            self._unbind()
+        except OperationalError:
+            pass  # they end by themselves
+        finally:
+            reader, writer = self._reader, self._writer
+            self._reader = self._writer = -1
+            os.close(reader)
+            os.close(writer)
+
+    def _unbind(self) -> None:
+        packed = []
+        for name, topic in self._lists.items():
+            queue = f"{topic.routing_key}.{topic.exchange}"
+            member = self._keys.member(queue, topic.routing_key)
+            packed.append(pack("SREM", self._keys.binding + topic.exchange, member))
+            packed.append(pack("DEL", name))
+        if packed:
+            self._link.exchange(b"".join(packed), len(packed))

@@ -1,0 +1,93 @@
+"""The driver's errors as Caraway's, each with what repairs it."""
+
+from __future__ import annotations
+
+from redis import exceptions as driver
+
+from caraway.errors import (
+    BackendError,
+    BackendUnavailable,
+    OperationalError,
+    StoreFull,
+    StoreReadOnly,
+    TransportError,
+    TransportUnavailable,
+)
+
+PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED")
+"""Answers of a server that will do better in a moment."""
+
+
+def translate(exc: BaseException, place: str) -> OperationalError:
+    """The error to raise for what redis-py raised.
+
+    Args:
+        exc: as raised.
+        place: the server, for people.
+    """
+    text = str(exc) or type(exc).__name__
+    if isinstance(exc, driver.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+        return TransportError(
+            f"{place} refused our user or password: {text}",
+            hint="Look at the URL's user and password, or at the server's ACL (ACL LIST).",
+        )
+    if text.startswith("NOPERM") or isinstance(exc, driver.NoPermissionError):
+        return TransportError(
+            f"{place} forbids a command that is needed: {text}",
+            hint="Give the user +@all on its keys and channels, without @admin and @dangerous "
+            "if you like: docs/how-to/redis.md lists the commands.",
+        )
+    if isinstance(exc, driver.ReadOnlyError) or text.startswith("READONLY"):
+        return StoreReadOnly(
+            f"{place} is a replica and takes no writes: {text}",
+            hint="Name the master in the URL, or use sentinel:// to follow a failover.",
+        )
+    if isinstance(exc, driver.OutOfMemoryError) or "OOM command not allowed" in text:
+        return StoreFull(
+            f"{place} has no memory left; nothing of the operation was kept ({text})",
+            hint="Raise maxmemory or free keys; then it goes on by itself. Use the policy "
+            "noeviction: others throw queues away.",
+        )
+    if text.startswith("MISCONF"):
+        return StoreFull(
+            f"{place} can't write its snapshot and takes no writes: {text}",
+            hint="Look at the server's log and its disk.",
+        )
+    if "WRONGTYPE" in text:
+        return TransportError(
+            f"{place} has a key of another type under a name that is needed: {text}",
+            hint="Another program uses it: set global_keyprefix, or another db in the URL.",
+        )
+    if text.startswith(("CROSSSLOT", "MOVED")) or "in a script don't" in text:
+        return TransportError(
+            f"{place} is a cluster, where Celery's key names can't work: {text}",
+            hint="Set the option hash_tag (only Caraway shares such queues), or use one server.",
+        )
+    if isinstance(exc, (driver.MaxConnectionsError,)):
+        return TransportUnavailable(
+            f"all connections to {place} are in use: {text}", hint="Raise max_connections."
+        )
+    if text.startswith(PASSING) or isinstance(exc, driver.BusyLoadingError):
+        return TransportUnavailable(f"{place} isn't ready: {text}")
+    if isinstance(exc, (driver.TimeoutError, TimeoutError)):
+        return TransportUnavailable(
+            f"{place} didn't answer in time: {text}",
+            hint="See whether the server runs and isn't swapping or blocked by a slow command "
+            "(SLOWLOG GET).",
+        )
+    if isinstance(exc, (driver.ConnectionError, OSError)):
+        return TransportUnavailable(
+            f"{place} can't be reached: {text}",
+            hint="See that the server runs, and that host, port and TLS of the URL are right.",
+        )
+    return TransportError(f"{place}: {text}")
+
+
+def for_backend(error: OperationalError) -> OperationalError:
+    """The same error, as a result backend raises it."""
+    if isinstance(error, (StoreFull, StoreReadOnly, BackendError)):
+        return error
+    kind = BackendUnavailable if isinstance(error, TransportUnavailable) else BackendError
+    made = kind(*error.args, hint=error.hint)
+    made.__cause__ = error.__cause__
+    return made

@@ -1,0 +1,108 @@
+"""From publications to commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from caraway.message import Publication
+from caraway.protocol.envelope import encode
+from caraway_redis.connection import pack
+
+if TYPE_CHECKING:
+    from caraway_redis.keys import Keys
+
+Row = tuple[str, str, int, float, bytes]
+"""Queue, list, step, due (0.0 for now), payload."""
+_UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+LARGEST = 512 * 1024 * 1024
+"""Redis' own limit of a value, in bytes."""
+
+
+class Envelopes:
+    """Writes envelopes for one transport.
+
+    Args:
+        keys: names of lists.
+        steps: priority steps, ascending.
+        bound: the queues that an exchange and routing key lead to.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        steps: Sequence[int],
+        bound: Callable[[str, str], Sequence[str]],
+    ) -> None:
+        self._keys = keys
+        self._bound = bound
+        self._step = [max(s for s in steps if s <= priority) for priority in range(10)]
+        # Celery's workers keep what they hold under this tag: it must be unique.
+        self._begin = os.urandom(10).hex() + "-"
+        self._count = 0
+        self._lists: dict[tuple[str, int], str] = {}
+
+    def rows(self, publications: Sequence[Publication], failed: list[tuple[int, str]]) -> list[Row]:
+        """A row for each publication and queue; those that can't be written are noted in
+        ``failed`` with their position and why."""
+        rows: list[Row] = []
+        lists = self._lists
+        count = self._count
+        for position, publication in enumerate(publications):
+            priority = publication.priority
+            if not 0 <= priority <= 9:
+                priority = 0 if priority < 0 else 9
+            step = self._step[priority]
+            count += 1
+            try:
+                queues: Sequence[str] = (publication.queue,)
+                if publication.exchange:
+                    found = self._bound(publication.exchange, publication.routing_key)
+                    queues = found or queues
+                payload = encode(
+                    publication.message,
+                    self._begin + str(count),
+                    publication.exchange,
+                    publication.routing_key or publication.queue,
+                    priority,
+                    publication.expires,
+                    publication.due,
+                )
+                if len(payload) > LARGEST:
+                    raise ValueError(f"it has {len(payload)} bytes")
+                for queue in queues:
+                    name = lists.get((queue, step))
+                    if name is None:
+                        queue.encode()  # half a character can't be stored
+                        if not queue or "\n" in queue:
+                            raise ValueError(f"{queue!r} can't be a queue's name")
+                        name = lists[queue, step] = self._keys.list(queue, step)
+                    rows.append((queue, name, step, publication.due, payload))
+            except _UNWRITABLE as exc:
+                failed.append((position, str(exc)))
+        self._count = count
+        return rows
+
+    def commands(self, rows: Sequence[Row]) -> tuple[list[bytes], int]:
+        """Rows as packed commands, neighbours of one list in one; and their number."""
+        packed: list[bytes] = []
+        at, end = 0, len(rows)
+        while at < end:
+            queue, name, step, due, payload = rows[at]
+            if due:
+                member = b"%d\n%s" % (step, payload)
+                packed.append(pack("ZADD", self._keys.delayed + queue, f"{due:.6f}", member))
+                at += 1
+                continue
+            begin = at
+            at += 1
+            while at < end and rows[at][1] == name and not rows[at][3] and at - begin < 1000:
+                at += 1
+            if at - begin == 1:
+                packed.append(pack("LPUSH", name, payload))
+            else:
+                packed.append(pack("LPUSH", name, *[row[4] for row in rows[begin:at]]))
+        return packed, len(packed)

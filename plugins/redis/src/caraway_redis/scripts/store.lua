@@ -1,0 +1,6 @@
+-- Stores results.
+-- KEYS: the results'    ARGV: for each: payload, ttl (ms, 0 for none)
+for i = 1, #KEYS do
+  keep(KEYS[i], ARGV[2 * i - 1], ARGV[2 * i])
+end
+return #KEYS

@@ -1,0 +1,370 @@
+"""The broker in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+from msgspec.structs import replace
+
+from caraway.errors import OperationalError, PublishError, TransportError
+from caraway.interfaces.context import Capability
+from caraway.interfaces.transport import Transport
+from caraway.message import (
+    DeadLetter,
+    Delivery,
+    Located,
+    Owner,
+    OwnerId,
+    OwnerStats,
+    Publication,
+    Queue,
+    QueueStats,
+    Tag,
+)
+from caraway.routing import topic_matches
+from caraway_redis import dead_letters, inspection
+from caraway_redis.connection import Link, Script, pack
+from caraway_redis.consumer import GIVE_BACK, RedisConsumer
+from caraway_redis.fetching import entry_delivery
+from caraway_redis.foreign import restore_abandoned
+from caraway_redis.keys import Keys
+from caraway_redis.publishing import Envelopes, Row
+from caraway_redis.results import RESULT_KEY
+
+if TYPE_CHECKING:
+    from caraway.interfaces.backend import Backend
+    from caraway.interfaces.context import Context
+    from caraway.url import Url
+    from caraway_redis.broadcast import RedisBroadcast
+
+RENEW = Script("payload", "renew")
+REGISTER = Script("payload", "register")
+ADOPT = Script("adopt")
+HOLDINGS = Script("holdings")
+_AT_ONCE = 100
+"""Owners whose lease ended that one sweep ends."""
+
+
+class RedisTransport(Transport):
+    """Queues in a Redis, as kombu keeps them.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``redis+socket://``, ``sentinel://``; see
+            docs/how-to/redis.md.
+        options: see `caraway_redis.options.Options`.
+        context: its settings `broker_use_ssl` and `broker_connection_timeout` are read.
+
+    Raises:
+        ImproperlyConfigured: a URL or option that can't be.
+    """
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {
+            Capability.DELAY,
+            Capability.PRIORITY,
+            Capability.EXPIRY,
+            Capability.BROADCAST,
+            Capability.DEAD_LETTERS,
+            Capability.LEASE,
+            Capability.ADOPT,
+            Capability.REVOKE,
+            Capability.INSPECT,
+            Capability.PERSISTENT,
+            Capability.SHARED,
+            Capability.ATOMIC_COMMIT,
+        }
+    )
+
+    def __init__(self, url: Url, options: Mapping[str, Any], context: Context) -> None:
+        ssl = context.settings.get("broker_use_ssl")
+        self.link = Link(url, options, context, ssl=ssl)
+        chosen = self.link.options
+        self.keys = Keys(chosen)
+        self.result_key = self.keys.prefix + RESULT_KEY
+        steps = chosen.priority_steps
+        self.steps = steps if chosen.priority_order == "celery" else tuple(reversed(steps))
+        self._envelopes = Envelopes(self.keys, steps, self._bound)
+        self._clock = context.clock
+        self._consumers: set[RedisConsumer] = set()
+        self._known: set[str] = set()
+        self._bindings: dict[str, tuple[float, list[tuple[str, str, str]]]] = {}
+
+    # -- queues ------------------------------------------------------------------------
+
+    def publish(self, publications: Sequence[Publication], *, timeout: float = 5.0) -> None:
+        failed: list[tuple[int, str]] = []
+        rows = self._envelopes.rows(publications, failed)
+        if rows:
+            packed, answers = self._envelopes.commands(rows)
+            known = self._known
+            new = {row[0] for row in rows if row[0] not in known}
+            if new:
+                # After the messages: a queue that is listed twice is no harm.
+                packed.append(pack("SADD", self.keys.queues, *new))
+                answers += 1
+            self.link.exchange(packed if len(packed) == 1 else b"".join(packed), answers, timeout)
+            if new:
+                known |= new
+        if failed:
+            raise PublishError(
+                f"{len(failed)} of {len(publications)} messages can't be written: {failed[0][1]}",
+                failed=[position for position, _ in failed],
+                hint="See what their headers and properties hold: it must go into JSON.",
+            )
+
+    def prepare(self, publications: Sequence[Publication]) -> list[Row]:
+        """Rows of follow-ups, for a commit.
+
+        Raises:
+            PublishError: one can't be written.
+        """
+        if not publications:
+            return []
+        failed: list[tuple[int, str]] = []
+        rows = self._envelopes.rows(publications, failed)
+        if failed:
+            raise PublishError(
+                f"a follow-up can't be written: {failed[0][1]}",
+                failed=[position for position, _ in failed],
+            )
+        return rows
+
+    def consume(self, queues: Sequence[Queue], owner: Owner) -> RedisConsumer:
+        names = list(dict.fromkeys(queue.name for queue in queues))
+        self.declare(queues)
+        consumer = RedisConsumer(self, owner, names, self._consumers.discard)
+        keys = self.keys
+        info = msgspec.json.encode((owner, names))
+        try:
+            answer = self.link.run(
+                REGISTER,
+                (keys.owners, keys.leases, keys.infos, keys.inboxes, keys.queues),
+                (owner.id, owner.lease, info, consumer.inboxes, *names),
+            )
+        except BaseException:
+            consumer.discard()
+            raise
+        if not answer:
+            consumer.discard()
+            raise TransportError(
+                f"owner {owner.id} is consuming already",
+                hint="An owner id is never used twice: make one with new_owner_id().",
+            )
+        self._consumers.add(consumer)
+        return consumer
+
+    def declare(self, queues: Sequence[Queue]) -> None:
+        if not queues:
+            return
+        keys = self.keys
+        packed = [pack("SADD", keys.queues, *[queue.name for queue in queues])]
+        for queue in queues:
+            # As kombu: a queue without an exchange is bound to one of its own name.
+            exchange = queue.exchange or queue.name
+            pattern = ""
+            if queue.exchange_type == "topic":
+                pattern = _pattern(queue.routing_key or queue.name)
+            member = keys.member(queue.name, queue.routing_key or queue.name, pattern)
+            packed.append(pack("SADD", keys.binding + exchange, member))
+            packed.append(pack("SADD", keys.permanent + exchange, member))
+        self.link.exchange(b"".join(packed), len(packed))
+        self._known |= {queue.name for queue in queues}
+        self._bindings.clear()
+
+    def _bound(self, exchange: str, routing_key: str) -> Sequence[str]:
+        """Queues bound to an exchange, as kombu wrote them; read again after a while."""
+        cached = self._bindings.get(exchange)
+        if cached is None or monotonic() - cached[0] > 2.0:
+            sep = self.keys.sep
+            found = []
+            for member in self.link.call("SMEMBERS", self.keys.binding + exchange):
+                parts = member.decode(errors="replace").split(sep)
+                if len(parts) == 3:
+                    found.append((parts[0], parts[1], parts[2]))
+            cached = self._bindings[exchange] = (monotonic(), found)
+        return sorted(
+            queue
+            for key, pattern, queue in cached[1]
+            if (topic_matches(key, routing_key) if pattern else key == routing_key)
+        )
+
+    def delete(self, queue: str) -> int:
+        keys = self.keys
+        count = self._empty(queue)
+        count += int(self.link.run(HOLDINGS, (keys.owners,), (keys.held, queue)))
+        members = [(queue, keys.member(queue, queue))]
+        packed = [pack("SREM", keys.queues, queue)]
+        for exchange, member in members:
+            packed.append(pack("SREM", keys.binding + exchange, member))
+            packed.append(pack("SREM", keys.permanent + exchange, member))
+        self.link.exchange(b"".join(packed), len(packed))
+        self._known.discard(queue)
+        self._bindings.clear()
+        return count
+
+    def purge(self, queue: str) -> int:
+        return self._empty(queue)
+
+    def _empty(self, queue: str) -> int:
+        keys = self.keys
+        names = [keys.list(queue, step) for step in self.steps]
+        delayed = keys.delayed + queue
+        commands = [pack("MULTI"), *[pack("LLEN", name) for name in names]]
+        commands += [pack("ZCARD", delayed), pack("DEL", *names, delayed), pack("EXEC")]
+        counts = self.link.exchange(b"".join(commands), len(commands))[-1]
+        return sum(counts[:-1])
+
+    def stats(self, queues: Sequence[str] = ()) -> Sequence[QueueStats]:
+        return inspection.stats(self.link, self.keys, self.steps, queues, HOLDINGS)
+
+    def ping(self) -> None:
+        # A write, so that it fails where publishing would.
+        self.link.exchange(pack("LPUSH", self.keys.sweep + ":ping", "x")
+                           + pack("DEL", self.keys.sweep + ":ping"), 2)  # fmt: skip
+
+    def close(self) -> None:
+        try:
+            for consumer in list(self._consumers):
+                consumer.close()
+        finally:
+            self.link.close()
+
+    # -- LEASE, ADOPT ------------------------------------------------------------------
+
+    def renew(self, owners: Sequence[OwnerId]) -> Sequence[OwnerId]:
+        if not owners:
+            return ()
+        lost = self.link.run(RENEW, (self.keys.owners, self.keys.leases), owners)
+        return [owner.decode() for owner in lost]
+
+    def reclaim(self, owner: OwnerId) -> int:
+        return self.give_back(owner)
+
+    def give_back(self, owner: OwnerId, *, counted: bool = False, swept: bool = False) -> int:
+        """End an owner; what it held returns to its queues; return how many."""
+        keys = self.keys
+        names = (keys.owners, keys.leases, keys.infos, keys.inboxes, keys.held + owner)
+        arguments = (
+            keys.prefix, keys.sep, owner, "counted" if counted else "", "1" if swept else "",
+        )  # fmt: skip
+        return int(self.link.run(GIVE_BACK, names, arguments))
+
+    def sweep(self) -> None:
+        """End owners whose lease is over, and put back what Celery's workers abandoned.
+        Called by the one of the fleet whose turn it is; what fails, the next one does."""
+        keys = self.keys
+        try:
+            now = self.now()
+            found = self.link.call("ZRANGEBYSCORE", keys.owners, "-inf", now, "LIMIT", 0, _AT_ONCE)
+            for owner in found:
+                self.give_back(owner.decode(), counted=True, swept=True)
+            self.link.call("ZREMRANGEBYSCORE", keys.revoked, "-inf", now)
+            restore_abandoned(self.link, keys, now)
+        except OperationalError as exc:
+            import logging
+
+            logging.getLogger("caraway.transport.redis").warning("sweep: %s", exc)
+
+    def now(self) -> float:
+        """The server's time: leases and due times are by one clock."""
+        seconds, micros = self.link.call("TIME")
+        return int(seconds) + int(micros) / 1e6
+
+    def adopt(self, owner: OwnerId, tags: Sequence[Tag], heir: OwnerId) -> Sequence[Delivery]:
+        keys = self.keys
+        if not tags:
+            return ()
+        names = (keys.owners, keys.held + owner, keys.held + heir)
+        found = self.link.run(ADOPT, names, (owner, heir, *tags))
+        taken = [
+            entry_delivery(tag, entry) for tag, entry in zip(found[::2], found[1::2], strict=True)
+        ]
+        return self.mark_revoked(taken)
+
+    # -- REVOKE ------------------------------------------------------------------------
+
+    def revoke(self, task_ids: Sequence[str], *, ttl: float = 86400.0) -> None:
+        if not task_ids:
+            return
+        key = self.keys.revoked
+        now = self.now()
+        scores: list[Any] = []
+        for task_id in task_ids:
+            scores += (now + ttl, task_id)
+        packed = pack("ZADD", key, *scores) + pack("EXPIRE", key, int(ttl) + 86400)
+        self.link.exchange(packed, 2)
+
+    def revoked(self, task_ids: Sequence[str]) -> set[str]:
+        ids = list(task_ids)
+        if not ids:
+            return set()
+        packed = pack("TIME") + pack("ZMSCORE", self.keys.revoked, *ids)
+        time, scores = self.link.exchange(packed, 2)
+        now = int(time[0]) + int(time[1]) / 1e6
+        return {
+            task_id
+            for task_id, score in zip(ids, scores, strict=True)
+            if score is not None and float(score) > now
+        }
+
+    def mark_revoked(self, taken: list[Delivery]) -> list[Delivery]:
+        """These deliveries, the revoked ones marked."""
+        ids = [delivery.message.headers.get("id") for delivery in taken]
+        revoked = self.revoked([each for each in ids if isinstance(each, str) and each])
+        if not revoked:
+            return taken
+        return [
+            replace(delivery, revoked=True) if each in revoked else delivery
+            for delivery, each in zip(taken, ids, strict=True)
+        ]
+
+    # -- DEAD_LETTERS, INSPECT ---------------------------------------------------------
+
+    def dead(self, queue: str = "", *, limit: int = 100, after: str = "") -> Sequence[DeadLetter]:
+        return dead_letters.page(self.link, self.keys, queue, limit, after)
+
+    def dead_get(self, ids: Sequence[str]) -> Sequence[DeadLetter]:
+        return dead_letters.get(self.link, self.keys, ids)
+
+    def dead_replay(self, ids: Sequence[str]) -> int:
+        return dead_letters.replay(self.link, self.keys, ids)
+
+    def dead_drop(self, ids: Sequence[str]) -> int:
+        return dead_letters.drop(self.link, self.keys, ids)
+
+    def find(self, task_id: str) -> Sequence[Located]:
+        return inspection.find(self.link, self.keys, self.steps, task_id)
+
+    def owners(self) -> Sequence[OwnerStats]:
+        return inspection.owners(self.link, self.keys)
+
+    def peek(self, queue: str, *, limit: int = 20) -> Sequence[Located]:
+        return inspection.peek(self.link, self.keys, self.steps, queue, limit)
+
+    # -- BROADCAST, ATOMIC_COMMIT ------------------------------------------------------
+
+    def broadcast(self) -> RedisBroadcast:
+        from caraway_redis.broadcast import RedisBroadcast
+
+        return RedisBroadcast(self.link, self.keys)
+
+    def shares_store(self, backend: Backend) -> bool:
+        from caraway_redis.backend import RedisBackend
+
+        return (
+            isinstance(backend, RedisBackend)
+            and backend.link.address.same == self.link.address.same
+            and backend.result_key == self.result_key
+        )
+
+
+def _pattern(routing_key: str) -> str:
+    """A topic's pattern as kombu stores it: a regular expression."""
+    from re import escape
+
+    wild = {"*": r".*?[^\.]", "#": ".*?"}
+    words = [wild.get(word, escape(word)) for word in routing_key.split(".")]
+    return "^" + r"\.".join(words) + "$"
