@@ -597,7 +597,7 @@ CASES: list[tuple[type[MemoryTransport], list[str]]] = [
     (PagesByPosition, ["dead_letters_are_listed_oldest_first_page_by_page"]),
     (PurgesWhatIsHeld, ["purge_drops_what_is_ready_but_not_what_is_held"]),
     (PeekTakes, ["peeking_takes_nothing"]),
-    (BroadcastsToOne, ["every_subscriber_is_reached"]),
+    (BroadcastsToOne, ["every_subscriber_of_a_fanout_exchange_is_reached"]),
 ]
 
 

@@ -131,7 +131,8 @@ class StoredResult(Struct, frozen=True, gc=False):
     Attributes:
         task_id: key.
         state: one of `caraway.states`, or a custom one.
-        payload: the meta record, already serialized; opaque to the backend.  See
+        payload: the meta record, already serialized.  The state stands in it too, as
+            ``status``, so that a backend need not keep it apart; the rest is opaque.  See
             docs/reference/wire-format.md, "Results".
         ttl: seconds until the backend may drop it; 0.0 is never.
         reply_to: the message's property, for backends with `Capability.REPLIES`; others

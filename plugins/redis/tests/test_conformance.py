@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,10 +25,9 @@ class OnRedis:
     server: Server
 
     @pytest.fixture(autouse=True)
-    def _server(self, redis: Server) -> Iterator[None]:
+    def _server(self, redis: Server) -> None:
         type(self).server = redis
         ask(redis, "FLUSHALL")
-        yield
 
     def url(self, tmp_path: Path) -> str:
         return f"redis://127.0.0.1:{self.server.port}/1"

@@ -24,7 +24,7 @@ class Capability(str, enum.Enum):
     DELAY = "delay"
     """Keeps a publication until it is due."""
     PRIORITY = "priority"
-    """Serves 9 before 0."""
+    """Serves 9 before 5 before 0; neighbours may share a place."""
     EXPIRY = "expiry"
     """Carries `Publication.expires` to the delivery."""
     BROADCAST = "broadcast"

@@ -11,7 +11,6 @@ from msgspec import Struct
 from caraway.errors import ImproperlyConfigured
 
 if TYPE_CHECKING:
-    from caraway.interfaces.context import Context
     from caraway.url import Url
     from caraway_redis.options import Options
 
@@ -99,9 +98,7 @@ class Address(Struct):
         return True
 
 
-def connector(
-    address: Address, options: Options, timeout: float, context: Context
-) -> Callable[[int], Any]:
+def connector(address: Address, options: Options, timeout: float) -> Callable[[int], Any]:
     """A function that makes connections of redis-py for a version of the protocol, not
     connected yet."""
     from redis.backoff import NoBackoff

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from caraway.interfaces.backend import Backend
 from caraway.interfaces.context import Capability
 from caraway.message import ChordPart, StoredResult
+from caraway.states import READY_STATES
 from caraway_redis import chords
 from caraway_redis.connection import Link, Script, pack
 from caraway_redis.faults import for_backend
@@ -75,6 +76,9 @@ class RedisBackend(Backend):
         return out
 
     def wait(self, task_ids: Sequence[str], timeout: float) -> Mapping[str, StoredResult]:
+        if timeout <= 0:
+            stored = self.get(task_ids)
+            return {i: r for i, r in stored.items() if r.state in READY_STATES}
         found = self._listener.wait(list(dict.fromkeys(task_ids)), timeout)
         return {task_id: record(task_id, value) for task_id, value in found.items()}
 

@@ -209,7 +209,7 @@ class Link:
         timeout = self.options.socket_connect_timeout or float(
             context.settings.get("broker_connection_timeout") or 4.0
         )
-        self._connect = connector(self.address, self.options, timeout, context)
+        self._connect = connector(self.address, self.options, timeout)
         self._timeout = self.options.socket_timeout
         self._connect_timeout = timeout
         self._fault = fault

@@ -134,7 +134,7 @@ class RedisConsumer(Consumer):
                 self._doubt = True
             raise
         if not answer[0]:
-            self._closed = True
+            self._wait.abandon()
             raise OwnerLost(
                 f"the lease of owner {self.owner.id} ended",
                 hint="Its messages went to others. See why it wasn't renewed: a machine that "
@@ -211,14 +211,7 @@ class RedisConsumer(Consumer):
         fenced = self._call(COMMIT, (*self._commit_head, *arguments))
         if not fenced:
             return ()
-        lost = {tag.decode() for tag in fenced}
-        seen: set[Tag] = set()
-        out = []
-        for tag in tags:
-            if str(tag) in lost or tag in seen:
-                out.append(tag)
-            seen.add(tag)
-        return out
+        return [tags[position] for position in fenced]
 
     def _call(self, script: Script, command: tuple[Any, ...]) -> Any:
         wire = self._wire
@@ -255,8 +248,9 @@ class RedisConsumer(Consumer):
         if self._pid != os.getpid():
             return
         try:
+            self._wait.abandon()
             self._wait.close()
-            self._transport.give_back(self.owner.id)
+            self._transport.give_back(self.owner.id, clean=True)
         finally:
             if wire is not None:
                 wire.close()

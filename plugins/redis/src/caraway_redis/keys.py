@@ -34,6 +34,8 @@ class Keys:
         """+ owner: hash: tag -> step, queue and payload, a line each."""
         self.inbox = own + "inbox:"
         """+ owner, step and queue: list: what came while it waited."""
+        self.orphans = own + "orphans"
+        """Sorted set: inboxes and lists of an owner that ended -> until when to look."""
         self.seq = own + "seq"
         """Counter of tags and dead letters."""
         self.revoked = own + "revoked"

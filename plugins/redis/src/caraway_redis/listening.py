@@ -20,6 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import OperationalError
+from caraway.states import READY_STATES
 from caraway_redis.connection import Wire, pack
 from caraway_redis.faults import for_backend, translate
 from caraway_redis.results import record
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _LINGER = 5.0
 """Seconds for which channels of a wait that found some of its results stay subscribed:
 a group's members are waited for again and again."""
-_FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 
 
 class _Waiter:
@@ -285,7 +285,7 @@ class Listener:
 
     def _arrived(self, task_id: str, value: bytes) -> None:
         channel = self._channels.get(task_id)
-        if channel is None or record(task_id, value).state not in _FINAL:
+        if channel is None or record(task_id, value).state not in READY_STATES:
             return
         channel.value = value
         for waiter in channel.waiters:

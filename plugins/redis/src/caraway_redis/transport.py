@@ -44,6 +44,10 @@ RENEW = Script("payload", "renew")
 REGISTER = Script("payload", "register")
 ADOPT = Script("adopt")
 HOLDINGS = Script("holdings")
+ORPHANS = Script("payload", "orphans")
+ORPHANED = 120
+"""Seconds for which the inboxes of an owner that ended are looked at: longer than its
+last wait, which the server may answer after that end."""
 _AT_ONCE = 100
 """Owners whose lease ended that one sweep ends."""
 
@@ -243,12 +247,24 @@ class RedisTransport(Transport):
     def reclaim(self, owner: OwnerId) -> int:
         return self.give_back(owner)
 
-    def give_back(self, owner: OwnerId, *, counted: bool = False, swept: bool = False) -> int:
-        """End an owner; what it held returns to its queues; return how many."""
+    def give_back(
+        self, owner: OwnerId, *, counted: bool = False, swept: bool = False, clean: bool = False
+    ) -> int:
+        """End an owner; what it held returns to its queues; return how many.
+
+        Args:
+            owner: which.
+            counted: its deliveries count.
+            swept: only if its lease is over.
+            clean: it waits for nothing any more: nothing can come to its inboxes.
+        """
         keys = self.keys
-        names = (keys.owners, keys.leases, keys.infos, keys.inboxes, keys.held + owner)
+        names = (
+            keys.owners, keys.leases, keys.infos, keys.inboxes, keys.held + owner, keys.orphans,
+        )  # fmt: skip
         arguments = (
             keys.prefix, keys.sep, owner, "counted" if counted else "", "1" if swept else "",
+            0 if clean else ORPHANED,
         )  # fmt: skip
         return int(self.link.run(GIVE_BACK, names, arguments))
 
@@ -261,6 +277,7 @@ class RedisTransport(Transport):
             found = self.link.call("ZRANGEBYSCORE", keys.owners, "-inf", now, "LIMIT", 0, _AT_ONCE)
             for owner in found:
                 self.give_back(owner.decode(), counted=True, swept=True)
+            self.link.run(ORPHANS, (keys.orphans,), ())
             self.link.call("ZREMRANGEBYSCORE", keys.revoked, "-inf", now)
             restore_abandoned(self.link, keys, now)
         except OperationalError as exc:

@@ -172,6 +172,14 @@ class ListWait:
             moves = [pack("LMOVE", line.box, line.name, "LEFT", "RIGHT") for line in late]
             self._link.exchange(b"".join(moves), len(moves))
 
+    def abandon(self) -> None:
+        """Wait no more; return to the lists whatever came."""
+        if self._peek or not self._lines:
+            return
+        self.disarm(give_back=False)
+        moves = [pack("LMOVE", line.box, line.name, "LEFT", "RIGHT") for line in self._lines]
+        self._link.exchange(b"".join(moves), len(moves))
+
     def _drop(self, line: _Line) -> None:
         line.armed = False
         if line.wire is not None:

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import time
 
+import msgspec
+
 from caraway import states
 from caraway.errors import CarawayError
 from caraway.interfaces.context import Capability
 from caraway.message import StoredResult
-from caraway.testing.conformance.backend_case import BackendCase
+from caraway.testing.conformance.backend_case import BackendCase, meta
 from caraway.testing.conformance.backend_groups import GroupTests, ProcessTests
 from caraway.testing.conformance.suite import needs, raises, skip
 
@@ -34,8 +36,9 @@ class StoreTests(BackendCase):
     """`Backend.store`, `Backend.get`, `Backend.forget`."""
 
     def test_what_was_stored_is_got_as_it_was(self) -> None:
-        payload = bytes(range(256))
-        self.store("x", states.SUCCESS, payload)
+        value = "".join(map(chr, range(0x250))) + "\u2028\U0001f955"
+        self.store("x", states.SUCCESS, value)
+        payload = meta(states.SUCCESS, value)
         found = self.open().get([self.id("x")])
         assert list(found) == [self.id("x")]
         result = found[self.id("x")]
@@ -48,52 +51,60 @@ class StoreTests(BackendCase):
         assert not self.backend.get([])
 
     def test_a_batch_of_thousands_is_stored_and_got(self) -> None:
-        results = [StoredResult(self.id(index), "SUCCESS", b"%d" % index) for index in range(3000)]
+        results = [
+            StoredResult(self.id(index), "SUCCESS", meta("SUCCESS", str(index)))
+            for index in range(3000)
+        ]
         self.backend.store(results)
         found = self.backend.get([result.task_id for result in results])
         assert {i: r.payload for i, r in found.items()} == {r.task_id: r.payload for r in results}
 
     def test_a_payload_of_16_mebibytes_is_kept(self) -> None:
-        payload = bytes(range(256)) * (16 * 1024 * 1024 // 256)
-        self.store("big", payload=payload)
+        value = "0123456789abcdef" * (1024 * 1024)
+        self.store("big", value=value)
+        payload = meta(states.SUCCESS, value)
         assert self.backend.get([self.id("big")])[self.id("big")].payload == payload
 
-    def test_an_empty_payload_is_kept(self) -> None:
-        self.store("empty", payload=b"")
-        assert self.backend.get([self.id("empty")])[self.id("empty")].payload == b""
+    def test_a_payload_of_another_serializer_is_kept(self) -> None:
+        payload = msgspec.msgpack.encode({"status": "FAILURE", "result": bytes(range(256))})
+        self.backend.store([StoredResult(self.id(), "FAILURE", payload)])
+        found = self.open().get([self.id()])[self.id()]
+        assert (found.state, found.payload) == ("FAILURE", payload)
 
     def test_a_later_passing_state_replaces_an_earlier_one(self) -> None:
         for state in PASSING:
-            self.store(state=state, payload=state.encode())
+            self.store(state=state, value=state)
             assert self.state() == state
         self.store(state=states.SUCCESS)
         assert self.state() == states.SUCCESS
 
     def test_a_final_state_never_gives_way(self) -> None:
         for final in FINAL:
-            self.store(final, final, b"first")
+            self.store(final, final, "first")
             for late in (*PASSING, *FINAL):
-                self.store(final, late, b"late", backend=self.open())
+                self.store(final, late, "late", backend=self.open())
                 found = self.backend.get([self.id(final)])[self.id(final)]
-                assert (found.state, found.payload) == (final, b"first"), f"gave way to {late}"
+                assert (found.state, found.payload) == (final, meta(final, "first")), (
+                    f"gave way to {late}"
+                )
 
     def test_a_final_state_never_gives_way_within_one_batch(self) -> None:
         batch = [
-            StoredResult(self.id(), "STARTED", b"1"),
-            StoredResult(self.id(), "FAILURE", b"2"),
-            StoredResult(self.id(), "SUCCESS", b"3"),
-            StoredResult(self.id(), "RETRY", b"4"),
+            StoredResult(self.id(), "STARTED", meta("STARTED")),
+            StoredResult(self.id(), "FAILURE", meta("FAILURE")),
+            StoredResult(self.id(), "SUCCESS", meta("SUCCESS")),
+            StoredResult(self.id(), "RETRY", meta("RETRY")),
         ]
         self.backend.store(batch)
         found = self.backend.get([self.id()])[self.id()]
-        assert (found.state, found.payload) == ("FAILURE", b"2")
+        assert (found.state, found.payload) == ("FAILURE", meta("FAILURE"))
 
     def test_of_many_who_store_at_once_the_first_final_stands(self) -> None:
         backends = [self.open() for _ in range(6)]
         for number in range(10):
 
             def work(index: int, number: int = number) -> bytes:
-                self.store(number, FINAL[index % 3], b"%d" % index, backend=backends[index])
+                self.store(number, FINAL[index % 3], str(index), backend=backends[index])
                 return bytes(backends[index].get([self.id(number)])[self.id(number)].payload)
 
             answers = set(self.at_once(work, 6))
@@ -101,8 +112,8 @@ class StoreTests(BackendCase):
 
     def test_storing_again_is_safe(self) -> None:
         for _ in range(3):
-            self.store(payload=b"same")
-        assert self.backend.get([self.id()])[self.id()].payload == b"same"
+            self.store(value="same")
+        assert self.backend.get([self.id()])[self.id()].payload == meta(states.SUCCESS, "same")
 
     def test_forgetting_drops_and_counts(self) -> None:
         for label in "abc":
@@ -118,7 +129,7 @@ class StoreTests(BackendCase):
         assert self.state() == states.STARTED
 
     def test_a_batch_that_fails_leaves_the_store_sound(self) -> None:
-        good = StoredResult(self.id("good"), "SUCCESS", b"{}")
+        good = StoredResult(self.id("good"), "SUCCESS", meta("SUCCESS"))
         bad = StoredResult(self.id("bad"), "SUCCESS", object())  # type: ignore[arg-type]
         try:
             self.backend.store([good, bad])
@@ -141,14 +152,14 @@ class WaitTests(BackendCase):
     """`Backend.wait`."""
 
     def test_waiting_for_what_is_final_returns_at_once(self) -> None:
-        self.store("done", states.FAILURE, b"x")
+        self.store("done", states.FAILURE, "x")
         self.store("running", states.STARTED)
         started = time.monotonic()
         ids = [self.id("done"), self.id("running"), self.id("unknown")]
         found = self.backend.wait(ids, self.patience)
         assert time.monotonic() - started < self.patience / 2
         assert list(found) == [self.id("done")]
-        assert found[self.id("done")].payload == b"x"
+        assert found[self.id("done")].payload == meta(states.FAILURE, "x")
 
     def test_waiting_returns_all_that_are_final(self) -> None:
         for label in "abc":
@@ -289,7 +300,7 @@ class LifecycleTests(BackendCase):
 
         with raises(CarawayError):
             backend = load(self.plain("factory"))(Url.parse(self.unreachable), {}, self.context)
-            backend.store([StoredResult("x", "SUCCESS", b"{}")])
+            backend.store([StoredResult("x", "SUCCESS", meta("SUCCESS"))])
 
 
 class BackendSuite(StoreTests, WaitTests, ExpiryTests, GroupTests, LifecycleTests, ProcessTests):

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from caraway import states
 from caraway.message import StoredResult
 from caraway.testing.conformance.suite import Suite
 
 if TYPE_CHECKING:
     from caraway.interfaces.backend import Backend
+
+
+def meta(state: str, value: str = "") -> bytes:
+    """A meta record as workers write it, with this result."""
+    return msgspec.json.encode({"status": state, "result": value, "traceback": None})
 
 
 class BackendCase(Suite):
@@ -28,12 +35,12 @@ class BackendCase(Suite):
         return f"{self.unique}-{label}"
 
     def store(
-        self, label: object = "task", state: str = states.SUCCESS, payload: bytes = b"{}",
+        self, label: object = "task", state: str = states.SUCCESS, value: str = "",
         ttl: float = 0.0, backend: Backend | None = None,
     ) -> None:  # fmt: skip
         """Store one state."""
         chosen = self.backend if backend is None else backend
-        chosen.store([StoredResult(self.id(label), state, payload, ttl)])
+        chosen.store([StoredResult(self.id(label), state, meta(state, value), ttl)])
 
     def state(self, label: object = "task", backend: Backend | None = None) -> str:
         """The stored state, PENDING if there is none."""

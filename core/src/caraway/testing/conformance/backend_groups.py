@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from caraway.interfaces.context import Capability
-from caraway.testing.conformance.backend_case import BackendCase
+from caraway.testing.conformance.backend_case import BackendCase, meta
 from caraway.testing.conformance.processes import ProcessCase
 from caraway.testing.conformance.suite import needs
 
@@ -100,7 +100,9 @@ class ProcessTests(BackendCase, ProcessCase):
         stored = victim.said()
         found = self.backend.get(stored)
         assert sorted(found) == sorted(stored)
-        assert {i: result.payload.decode() for i, result in found.items()} == {i: i for i in stored}
+        assert {i: result.payload for i, result in found.items()} == {
+            i: meta("SUCCESS", i) for i in stored
+        }
 
     @needs(Capability.SHARED)
     def test_a_result_stored_by_another_process_ends_the_wait(self) -> None:

@@ -15,6 +15,7 @@ from caraway.message import (
     Settlement,
     StoredResult,
 )
+from caraway.testing.conformance.backend_case import meta
 from caraway.testing.conformance.suite import needs
 from caraway.testing.conformance.transport_case import TransportCase, ack, bodies
 
@@ -31,11 +32,9 @@ class CommitTests(TransportCase):
         backend: Backend = self.open_by("make_backend")
         return backend
 
-    def result(
-        self, name: str, state: str = states.SUCCESS, payload: bytes = b"{}"
-    ) -> StoredResult:
+    def result(self, name: str, state: str = states.SUCCESS, value: str = "") -> StoredResult:
         """A result of the task that `publication` makes of this body."""
-        return StoredResult(self.task_id(name), state, payload)
+        return StoredResult(self.task_id(name), state, meta(state, value))
 
     @needs(Capability.ATOMIC_COMMIT)
     def test_the_transport_knows_whose_results_it_can_commit(self) -> None:
@@ -52,7 +51,7 @@ class CommitTests(TransportCase):
             [
                 Completion(
                     Settlement(a.tag),
-                    self.result("a", payload=b"\x00result"),
+                    self.result("a", value="\x00result"),
                     (
                         self.publication("next", self.name("next")),
                         self.publication("other", self.name("next"), due=self.now() + self.unit),
@@ -65,7 +64,7 @@ class CommitTests(TransportCase):
         assert not fenced
         found = backend.get([self.task_id(name) for name in "abc"])
         assert sorted(found) == [self.task_id("a"), self.task_id("c")]
-        assert found[self.task_id("a")].payload == b"\x00result"
+        assert found[self.task_id("a")].payload == meta("SUCCESS", "\x00result")
         assert bodies(self.take(consumer, 1)) == [b"b"]
         follow = self.consumer(self.name("next"))
         assert bodies(self.take(follow, 1)) == [b"next"]
@@ -119,15 +118,18 @@ class CommitTests(TransportCase):
     @needs(Capability.ATOMIC_COMMIT)
     def test_a_commit_does_not_change_a_final_state(self) -> None:
         backend = self.pair()
-        backend.store([self.result("x", states.REVOKED, b"first")])
+        backend.store([self.result("x", states.REVOKED, "first")])
         self.publish("x")
         consumer = self.consumer()
         (delivery,) = self.take(consumer, 1)
         assert not consumer.commit(
-            [Completion(Settlement(delivery.tag), self.result("x", payload=b"second"))]
+            [Completion(Settlement(delivery.tag), self.result("x", value="second"))]
         )
         found = backend.get([self.task_id("x")])[self.task_id("x")]
-        assert (found.state, found.payload) == (states.REVOKED, b"first")
+        assert (found.state, found.payload) == (
+            states.REVOKED,
+            meta(states.REVOKED, "first"),
+        )
         assert self.depth().held == 0
 
     @needs(Capability.ATOMIC_COMMIT)

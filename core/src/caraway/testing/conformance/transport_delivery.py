@@ -115,11 +115,11 @@ class PriorityTests(TransportCase):
 
     @needs(Capability.PRIORITY)
     def test_nine_is_served_before_zero(self) -> None:
-        for priority in (0, 5, 9, 3, 7, 1):
+        for priority in (0, 5, 9):
             self.publish(priority, priority=priority)
-        taken = self.take(self.consumer(), 6)
-        assert bodies(taken) == [b"9", b"7", b"5", b"3", b"1", b"0"]
-        assert [delivery.priority for delivery in taken] == [9, 7, 5, 3, 1, 0]
+        taken = self.take(self.consumer(), 3)
+        assert bodies(taken) == [b"9", b"5", b"0"]
+        assert [delivery.priority for delivery in taken] == [9, 5, 0]
 
     @needs(Capability.PRIORITY)
     def test_messages_of_one_priority_keep_their_order(self) -> None:

@@ -24,6 +24,7 @@ from caraway.message import (
     StoredResult,
     new_owner_id,
 )
+from caraway.testing.conformance.backend_case import meta
 from caraway.testing.conformance.suite import load
 from caraway.url import Url
 
@@ -92,7 +93,7 @@ def commit(transport: Any, options: dict[str, str]) -> None:
             [
                 Completion(
                     Settlement(delivery.tag),
-                    StoredResult(delivery.message.headers["id"], "SUCCESS", b"{}"),
+                    StoredResult(delivery.message.headers["id"], "SUCCESS", meta("SUCCESS")),
                     (
                         Publication(
                             Message(b"after " + delivery.message.body, {"task": "check.task"}),
@@ -110,7 +111,7 @@ def store(backend: Any, options: dict[str, str]) -> None:
     """Store results one by one; say each when it is stored."""
     for number in itertools.count():
         task_id = f"{options['prefix']}-{number}"
-        backend.store([StoredResult(task_id, "SUCCESS", task_id.encode())])
+        backend.store([StoredResult(task_id, "SUCCESS", meta("SUCCESS", task_id))])
         say(task_id)
 
 

@@ -5,7 +5,7 @@
 --       tag, action, [release: delay, counted | reject: reason, kind],
 --       result key or '', [payload, ttl],
 --       number of publications, each: queue, list, step, due or '0', payload
--- Answer: the tags that are not held.
+-- Answer: the positions (from 0) of completions whose tags are not held.
 local held = KEYS[1]
 local prefix, sep, delayed = ARGV[1], ARGV[2], ARGV[3]
 local n = tonumber(ARGV[6])
@@ -56,6 +56,8 @@ end
 local fenced = {}
 local entries = chunked('HMGET', tags)
 chunked('HDEL', tags)
+local seen = {}
+local released = {}
 
 at = 7
 for i = 1, n do
@@ -67,8 +69,12 @@ for i = 1, n do
     one, two = ARGV[at], ARGV[at + 1]
     at = at + 2
   end
+  if seen[tags[i]] then
+    entry = nil
+  end
+  seen[tags[i]] = true
   if not entry then
-    fenced[#fenced + 1] = tags[i]
+    fenced[#fenced + 1] = i - 1
   elseif action == 'l' then
     local step, queue, payload = split(entry)
     if two == '1' then
@@ -78,7 +84,7 @@ for i = 1, n do
       local due = string.format('%.6f', now() + tonumber(one))
       redis.call('ZADD', delayed .. queue, due, step .. '\n' .. payload)
     else
-      redis.call('RPUSH', list(prefix, sep, queue, step), payload)
+      released[#released + 1] = {tonumber(tags[i]), list(prefix, sep, queue, step), payload}
     end
   elseif action == 'j' then
     local step, queue, payload = split(entry)
@@ -113,5 +119,10 @@ for i = 1, n do
     end
     at = at + 5
   end
+end
+-- The head of a queue is served first: what was taken first is put there last.
+table.sort(released, function(a, b) return a[1] > b[1] end)
+for i = 1, #released do
+  redis.call('RPUSH', released[i][2], released[i][3])
 end
 return fenced

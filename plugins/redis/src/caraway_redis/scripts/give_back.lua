@@ -1,6 +1,7 @@
 -- Ends an owner: what it held returns to the head of its queues, in order.
--- KEYS: owners, leases, infos, inboxes, held
--- ARGV: prefix, separator, owner, 'counted' or '', not after (epoch seconds, '' for any)
+-- KEYS: owners, leases, infos, inboxes, held, orphans
+-- ARGV: prefix, separator, owner, 'counted' or '', '1' if its lease must be over,
+--       seconds for which something may still come to its inboxes
 local owner = ARGV[3]
 if ARGV[5] ~= '' then
   -- A sweep: the owner may have been renewed since it was found.
@@ -30,6 +31,9 @@ if boxes then
     while redis.call('LMOVE', box, target, 'LEFT', 'RIGHT') do
       count = count + 1
     end
+  end
+  if ARGV[6] ~= '0' then
+    redis.call('ZADD', KEYS[6], string.format('%.3f', now() + tonumber(ARGV[6])), boxes)
   end
 end
 for _, tag in ipairs(tags) do
