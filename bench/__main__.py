@@ -49,15 +49,24 @@ class Run:
                     say(f"environment of {side} ...")
                     self.pythons[side] = venvs.ready(side, HOME)
                     self.versions[side] = venvs.version(side, self.pythons[side])
-                if "BENCH_REDIS" in env and self.redis is None:
-                    self.redis = RedisServer(HOME / "redis")
-                    self.versions["Redis"] = self.redis.version()
+                if "BENCH_REDIS" in env:
+                    self.start_redis()
             except (RuntimeError, OSError, subprocess.SubprocessError) as exc:
                 self.notes[key] = f"left out: {exc}"
                 say(f"{label}: left out: {exc}")
             else:
                 ready.append(key)
         return ready
+
+    def start_redis(self) -> None:
+        """Start a Redis, once.
+
+        Raises:
+            OSError, RuntimeError: it can't be.
+        """
+        if self.redis is None:
+            self.redis = RedisServer(HOME / "redis")
+            self.versions["Redis"] = self.redis.version()
 
     def run(self, job: Job) -> str:
         """Run one job; keep its figures; return them as text."""
@@ -184,6 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
     rounds = options.rounds or (1 if options.quick else 3)
     begin = time.monotonic()
     try:
+        if any("BENCH_REDIS" in job.env for job in own):
+            run.start_redis()
         plan = [(1, job) for key in run.prepare(list(others)) for job in others[key]]
         plan = [(1, job) for job in own] + plan
         plan += [(number, job) for number in range(2, rounds + 1) for job in own]

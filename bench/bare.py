@@ -32,6 +32,13 @@ def sqlite(options: argparse.Namespace) -> dict[str, float]:
     return dict(run(options.count))
 
 
+def redis(options: argparse.Namespace) -> dict[str, float]:
+    """Tasks a second of the loop over redis-py; see `bench.bare_redis.run`."""
+    from bench.bare_redis import run
+
+    return run(os.environ["BENCH_REDIS"], options.count)
+
+
 def threads(options: argparse.Namespace) -> dict[str, float]:
     """Naps in a plain thread pool."""
     with ThreadPoolExecutor(options.concurrency) as pool:
@@ -106,7 +113,7 @@ def imports(options: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload", choices=["sqlite", "threads", "coroutines", "burns", "imports"])
+    parser.add_argument("workload", choices=["sqlite", "redis", "threads", "coroutines", "burns", "imports"])
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)

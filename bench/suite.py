@@ -60,7 +60,24 @@ def jobs(*, quick: bool) -> list[Job]:
     def caraway(key: str, workload: str, options: dict[str, float | str]) -> Job:
         return Job(f"caraway.{key}", "caraway", "Caraway", workload, options, {})
 
+    redis = {"BENCH_REDIS": ""}
+
+    def on_redis(key: str, workload: str, options: dict[str, float | str], **env: str) -> Job:
+        label = "Caraway, Redis"
+        return Job(f"redis.{key}", "caraway", label, workload, options, redis | env)
+
     return [
+        Job("bare.redis", "bare", "bare loop, Redis", "redis", count(50_000), redis),
+        on_redis("drain1", "drain", count(50_000)),
+        on_redis("drain2", "drain", count(50_000) | two),
+        on_redis("single", "single", count(10_000)),
+        on_redis("threads", "threads", count(40_000)),
+        on_redis("bulk", "bulk", count(50_000)),
+        on_redis("roundtrip", "roundtrip", count(1_000) | {"processes": 2}),
+        on_redis("nap.threads", "nap", count(2_000) | fifty | {"pool": "threads"}),
+        on_redis("nap.asyncio", "nap", count(2_000) | fifty | {"pool": "asyncio"}),
+        on_redis("burn", "burn", count(5_000) | two),
+        on_redis("idle", "idle", {"seconds": 3 if quick else 10} | two),
         Job("bare.sqlite", "bare", "bare loop", "sqlite", count(50_000), {}),
         caraway("drain1", "drain", count(50_000)),
         caraway("drain2", "drain", count(50_000) | two),

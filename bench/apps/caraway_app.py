@@ -11,7 +11,16 @@ from typing import Any
 from bench import work
 from caraway import Caraway
 
-app = Caraway("bench")
+_BROKER = os.environ.get("BENCH_REDIS") or os.environ.get("BENCH_AMQP")
+_MORE: dict[str, Any] = {"broker": _BROKER} if _BROKER else {}
+if os.environ.get("BENCH_REDIS"):
+    _MORE["backend"] = _BROKER
+elif _BROKER:
+    _MORE["backend"] = "rpc://"
+if os.environ.get("BENCH_EVENTS"):
+    _MORE["worker_send_task_events"] = True
+
+app = Caraway("bench", **_MORE)
 
 
 @app.task(name="bench.noop")

@@ -88,23 +88,24 @@ BUNDLES: Final[tuple[Bundle, ...]] = (
         },
     ),
     Bundle(
-        "redis", "caraway-redis", "planned",
-        "Redis and Valkey: broker, results, schedules.",
+        "redis", "caraway-redis", "shipped",
+        "Redis and Valkey: broker and results, sharing queues with Celery.",
         {
             "transport": (
                 "redis",
                 "rediss",
                 "sentinel",
+                "valkey",
+                "valkeys",
+                "socket",
             ),
             "backend": (
                 "redis",
                 "rediss",
                 "sentinel",
-            ),
-            "schedule": (
-                "redis",
-                "rediss",
-                "sentinel",
+                "valkey",
+                "valkeys",
+                "socket",
             ),
         },
     ),

@@ -84,7 +84,9 @@ class RedisConsumer(Consumer):
             keys.prefix, keys.sep, keys.delayed, keys.dead, keys.dead_of,
         )  # fmt: skip
         self._wait = ListWait(
-            self._link, [(name, boxes[queue, step]) for name, queue, step in self._lists]
+            self._link,
+            [(name, boxes[queue, step]) for name, queue, step in self._lists],
+            [keys.delayed + queue + keys.bell for queue in queues],
         )
         self._next_due = 0.0
         self._mine = False

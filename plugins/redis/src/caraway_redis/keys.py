@@ -48,6 +48,9 @@ class Keys:
         """Set: names of queues."""
         self.delayed = own + "delayed:"
         """+ queue: sorted set: step and payload, a line each -> due time."""
+        self.bell = "\nbell"
+        """After a delayed set's name: list that whoever waits looks at, rung where what
+        was added is due soon."""
         self.dead = own + "dead:"
         """+ id: hash: one dead letter."""
         self.dead_index = own + "dead-letters"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Row = tuple[str, str, int, float, bytes]
 """Queue, list, step, due (0.0 for now), payload."""
 _UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+SOON = 3.0
+"""What is due in fewer seconds is told to those who wait; of the rest they hear in time
+when they look by themselves."""
 LARGEST = 512 * 1024 * 1024
 """Redis' own limit of a value, in bytes."""
 
@@ -29,6 +32,7 @@ class Envelopes:
         keys: names of lists.
         steps: priority steps, ascending.
         bound: the queues that an exchange and routing key lead to.
+        clock: epoch seconds.
     """
 
     def __init__(
@@ -36,7 +40,9 @@ class Envelopes:
         keys: Keys,
         steps: Sequence[int],
         bound: Callable[[str, str], Sequence[str]],
+        clock: Callable[[], float],
     ) -> None:
+        self._clock = clock
         self._keys = keys
         self._bound = bound
         self._step = [max(s for s in steps if s <= priority) for priority in range(10)]
@@ -94,8 +100,15 @@ class Envelopes:
             queue, name, step, due, payload = rows[at]
             if due:
                 member = b"%d\n%s" % (step, payload)
-                packed.append(pack("ZADD", self._keys.delayed + queue, f"{due:.6f}", member))
+                name = self._keys.delayed + queue
+                packed.append(pack("ZADD", name, f"{due:.6f}", member))
                 at += 1
+                if due - self._clock() < SOON:
+                    # Who waits doesn't know of it yet.
+                    bell = name + self._keys.bell
+                    packed.append(pack("LPUSH", bell, "1"))
+                    packed.append(pack("LTRIM", bell, 0, 0))
+                    packed.append(pack("EXPIRE", bell, 10))
                 continue
             begin = at
             at += 1

@@ -90,8 +90,7 @@ class RedisTransport(Transport):
         self.result_key = self.keys.prefix + RESULT_KEY
         steps = chosen.priority_steps
         self.steps = steps if chosen.priority_order == "celery" else tuple(reversed(steps))
-        self._envelopes = Envelopes(self.keys, steps, self._bound)
-        self._clock = context.clock
+        self._envelopes = Envelopes(self.keys, steps, self._bound, context.clock)
         self._consumers: set[RedisConsumer] = set()
         self._known: set[str] = set()
         self._bindings: dict[str, tuple[float, list[tuple[str, str, str]]]] = {}

@@ -31,6 +31,7 @@ class _Line:
     """One list, and the connection that waits for it."""
 
     __slots__ = ("armed", "asked", "box", "client", "name", "wire")
+    # box: empty for a bell, whose value means nothing.
 
     def __init__(self, name: str, box: str) -> None:
         self.name = name
@@ -47,11 +48,15 @@ class ListWait:
     Args:
         link: makes connections.
         lists: (list, inbox) in the order of serving.
+        bells: lists that are rung when there is something to look for.
     """
 
-    def __init__(self, link: Link, lists: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, link: Link, lists: Sequence[tuple[str, str]], bells: Sequence[str] = ()
+    ) -> None:
         self._link = link
-        self._lines = [_Line(name, box) for name, box in lists] if len(lists) <= MOST else []
+        lines = [_Line(name, box) for name, box in lists] + [_Line(bell, "") for bell in bells]
+        self._lines = lines if len(lines) <= MOST else []
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -104,16 +109,21 @@ class ListWait:
                 self._link.check()
                 wire = line.wire = self._link.wire()
                 self._learn(line, wire)
-            target = line.name if self._peek else line.box
-            ends = ("RIGHT", "RIGHT") if self._peek else ("RIGHT", "LEFT")
             line.asked = now
             try:
-                wire.send(pack("BLMOVE", line.name, target, *ends, _SERVER_WAIT), 5.0)
+                wire.send(self._command(line), 5.0)
             except OperationalError:
                 self._drop(line)
                 raise
             line.armed = True
             self.armed = True
+
+    def _command(self, line: _Line) -> bytes:
+        if not line.box:
+            return pack("BLPOP", line.name, _SERVER_WAIT)
+        if self._peek:
+            return pack("BLMOVE", line.name, line.name, "RIGHT", "RIGHT", _SERVER_WAIT)
+        return pack("BLMOVE", line.name, line.box, "RIGHT", "LEFT", _SERVER_WAIT)
 
     def _learn(self, line: _Line, wire: Wire) -> None:
         """The connection's number, by which another can call it off."""
@@ -167,7 +177,7 @@ class ListWait:
             for line in waiting:
                 self._drop(line)
             raise
-        late = [line for line in waiting if self._answered(line)]
+        late = [line for line in waiting if self._answered(line) and line.box]
         if late and give_back:
             moves = [pack("LMOVE", line.box, line.name, "LEFT", "RIGHT") for line in late]
             self._link.exchange(b"".join(moves), len(moves))
@@ -177,7 +187,9 @@ class ListWait:
         if self._peek or not self._lines:
             return
         self.disarm(give_back=False)
-        moves = [pack("LMOVE", line.box, line.name, "LEFT", "RIGHT") for line in self._lines]
+        moves = [
+            pack("LMOVE", line.box, line.name, "LEFT", "RIGHT") for line in self._lines if line.box
+        ]
         self._link.exchange(b"".join(moves), len(moves))
 
     def _drop(self, line: _Line) -> None:

@@ -82,7 +82,7 @@ for i = 1, n do
     end
     if tonumber(one) > 0 then
       local due = string.format('%.6f', now() + tonumber(one))
-      redis.call('ZADD', delayed .. queue, due, step .. '\n' .. payload)
+      delay(delayed .. queue, due, step .. '\n' .. payload)
     else
       released[#released + 1] = {tonumber(tags[i]), list(prefix, sep, queue, step), payload}
     end
@@ -113,7 +113,7 @@ for i = 1, n do
       if ARGV[at + 3] == '0' then
         redis.call('LPUSH', ARGV[at + 1], ARGV[at + 4])
       else
-        redis.call('ZADD', delayed .. ARGV[at], ARGV[at + 3], ARGV[at + 2] .. '\n' .. ARGV[at + 4])
+        delay(delayed .. ARGV[at], ARGV[at + 3], ARGV[at + 2] .. '\n' .. ARGV[at + 4])
       end
       redis.call('SADD', KEYS[4], ARGV[at])
     end

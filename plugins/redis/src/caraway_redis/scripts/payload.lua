@@ -22,6 +22,17 @@ local function counted(payload)
   return payload
 end
 
+-- Delays a member, and tells who waits of it if it is due soon.
+local function delay(key, due, member)
+  redis.call('ZADD', key, due, member)
+  if tonumber(due) - now() < 3 then
+    local bell = key .. '\nbell'
+    redis.call('LPUSH', bell, '1')
+    redis.call('LTRIM', bell, 0, 0)
+    redis.call('EXPIRE', bell, 10)
+  end
+end
+
 -- The list of a queue and a step; prefix and separator are those of the caller.
 local function list(prefix, sep, queue, step)
   if step == '0' then
