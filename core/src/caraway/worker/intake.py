@@ -20,6 +20,7 @@ from caraway.errors import CarawayError, InvalidTaskError, NotRegistered, Worker
 from caraway.message import Completion, Delivery, Settlement, StoredResult
 from caraway.protocol.body import content_loader
 from caraway.protocol.decode import normalize
+from caraway.protocol.times import epoch
 from caraway.worker.admission import Verdict, judge, unknown_reason
 from caraway.worker.job import TaskJob, TaskPlan, read_limits
 from caraway.worker.limits import RateGate
@@ -126,6 +127,8 @@ class Intake:
         self._gates: dict[str, RateGate | None] = {}
         self._rates: dict[str, float] = {}
         self._share = config.rate_share
+        # As Celery: times without an offset are UTC's, unless that is turned off.
+        self._zone = None if app.conf.enable_utc else app.timezone
         self.revoked: dict[str, None] = {}
         """Task ids revoked by remote control since the start; bounded, newest last."""
 
@@ -183,6 +186,8 @@ class Intake:
                 and not delivery.defect
                 and not careful
                 and type(headers.get("id")) is str
+                and (headers.get("eta") is None or delivery.due)
+                and headers.get("expires") is None
                 and gates[plan.name] is None
             ):
                 if not plan.acks_late or plan.track_started:
@@ -196,7 +201,11 @@ class Intake:
             if "task" not in headers and not delivery.defect:
                 delivery = self._normalized(delivery)  # noqa: PLW2901 - the same, readable
                 plan = self.plan(str(delivery.message.headers.get("task")))
+            delivery, wait = self._timed(delivery, now)  # noqa: PLW2901 - as above
             verdict = self._judge(delivery, plan, most, now)
+            if wait > 0 and verdict.kind in ("run", "check"):
+                # Others hand over what is delayed at once: the broker keeps it until then.
+                verdict = Verdict("later", "eta", wait)
             if plan is None or verdict.kind == "park":
                 judged.append(self._park(delivery, verdict.reason, known=plan is not None))
             elif verdict.kind == "run":
@@ -242,6 +251,21 @@ class Intake:
             return replace(delivery, message=normalize(delivery.message, self._loads))
         except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
             return replace(delivery, defect=str(exc)[:500] or type(exc).__name__)
+
+    def _timed(self, delivery: Delivery, now: float) -> tuple[Delivery, float]:
+        """What the headers say of times, where the transport didn't: the delivery with
+        its expiry, and the seconds until it may run.  A time that is none is ignored."""
+        headers = delivery.message.headers
+        eta, expires = headers.get("eta"), headers.get("expires")
+        if expires is not None and not delivery.expires:
+            delivery = replace(delivery, expires=self._epoch(expires))
+        return delivery, 0.0 if eta is None or delivery.due else self._epoch(eta) - now
+
+    def _epoch(self, when: Any) -> float:
+        try:
+            return epoch(when, self._zone)
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
 
     def _judge(self, delivery: Delivery, plan: TaskPlan | None, most: int, now: float) -> Verdict:
         headers = delivery.message.headers
