@@ -30,7 +30,9 @@ TESTING = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "psutil"]
 TOOLS = [
     *TESTING,
     *("ruff", "import-linter", "towncrier", "mypy", "pyright[nodejs]", "build", "hatchling"),
-    *("sphinx", "myst-parser", "furo", "msgpack", "virtualenv"),
+    *("sphinx", "myst-parser", "furo", "msgpack", "virtualenv", "filelock"),
+    # What the bundles stand on, for their types and for the tests that use them here.
+    *("redis[hiredis]", "amqp", "kombu"),
 ]
 QUICK = ["tests/unit", "tests/meta", "tests/conformance", "tests/typing"]
 PROCESSES = ["tests/integration", "tests/interop", "tests/e2e"]

@@ -113,7 +113,9 @@ def imports(options: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload", choices=["sqlite", "redis", "threads", "coroutines", "burns", "imports"])
+    parser.add_argument(
+        "workload", choices=["sqlite", "redis", "threads", "coroutines", "burns", "imports"]
+    )
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)

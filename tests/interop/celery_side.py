@@ -16,9 +16,7 @@ import uuid
 
 from celery import Celery, chain, chord, group
 
-app = Celery(
-    "side", broker=os.environ["INTEROP_BROKER"], backend=os.environ["INTEROP_BACKEND"]
-)
+app = Celery("side", broker=os.environ["INTEROP_BROKER"], backend=os.environ["INTEROP_BACKEND"])
 app.conf.update(
     broker_connection_retry_on_startup=True,
     task_acks_late=True,
@@ -95,7 +93,7 @@ def request(self):
 
 EVERY = [
     None, True, 1, -2.5, "carrot \u2028 \U0001f955", [1, [2]], {"a": {"b": None}},
-    datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, datetime.timezone.utc),
+    datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, datetime.UTC),
     datetime.date(2026, 1, 2), datetime.time(3, 4, 5), decimal.Decimal("1.10"),
     uuid.UUID(int=7), b"bytes", b"\x00\xff",
 ]  # fmt: skip
@@ -103,8 +101,10 @@ EVERY = [
 
 def client() -> None:
     """Do what each line says, answer with a line."""
-    tasks = {task.name.removeprefix("side."): task for task in
-             (add, echo, kinds, fail, again, nap, mark, total, request)}
+    tasks = {
+        task.name.removeprefix("side."): task
+        for task in (add, echo, kinds, fail, again, nap, mark, total, request)
+    }
     for line in sys.stdin:
         order = json.loads(line)
         try:

@@ -9,9 +9,7 @@ from typing import Any
 
 from caraway import Caraway
 
-app = Caraway(
-    "side", broker=os.environ["INTEROP_BROKER"], backend=os.environ["INTEROP_BACKEND"]
-)
+app = Caraway("side", broker=os.environ["INTEROP_BROKER"], backend=os.environ["INTEROP_BACKEND"])
 
 
 @app.task(name="side.add")

@@ -81,7 +81,7 @@ assert floors(good, set())[1] == []
 
 
 def test_the_command_lists_its_jobs_without_running_any() -> None:
-    done = run("-m", "bench", "--list", "--only", "drain", "--no-peers")
+    done = run("-m", "bench", "--list", "--only", "caraway.drain", "--no-peers")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["bare.sqlite", "caraway.drain1", "caraway.drain2"]
 

@@ -169,6 +169,20 @@ class ChordPart(Struct, frozen=True, gc=False):
     ttl: float = 0.0
 
 
+class ChordEnd(Struct, frozen=True, gc=False):
+    """The end of a chord's member, and the body that follows the last of them.
+
+    Attributes:
+        part: for `caraway.interfaces.backend.Backend.chord_parts`.
+        body: signature of the body, as it stood in the message.
+        root_id: of the member.
+    """
+
+    part: ChordPart
+    body: dict[str, Any]
+    root_id: str | None = None
+
+
 class Completion(Struct, frozen=True, gc=False):
     """All that one run changes in the system: the unit of a commit.
 
@@ -176,11 +190,14 @@ class Completion(Struct, frozen=True, gc=False):
         settlement: the only acknowledgement.
         result: to store, or None.
         publications: follow-ups (retry, links, next in chain ...), often empty.
+        chord: if it was a chord's member; done before the commit, which then publishes
+            the body, if this was the last one.  Transports needn't look at it.
     """
 
     settlement: Settlement
     result: StoredResult | None = None
     publications: tuple[Publication, ...] = ()
+    chord: ChordEnd | None = None
 
 
 class DeadLetter(Struct, frozen=True):

@@ -58,7 +58,7 @@ MEANING: Final[dict[str, Meaning]] = {
     states.SUCCESS: Meaning("ack", stored=True, links="callbacks"),
     states.FAILURE: Meaning("ack", stored=True, links="errbacks"),
     states.RETRY: Meaning("ack", stored=True, links="", retried=True),
-    states.REVOKED: Meaning("ack", stored=True, links="errbacks"),
+    states.REVOKED: Meaning("ack", stored=True, links=""),
     states.IGNORED: Meaning("ack", stored=False, links=""),
     states.REJECTED: Meaning("reject", stored=False, links=""),
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from caraway import states
 from caraway.canvas.signature import Signature, maybe_signature
 from caraway.errors import InvalidTaskError
-from caraway.message import Publication
+from caraway.message import ChordEnd, Publication
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -50,6 +50,38 @@ def publications(
             _follow_up(app, request, step, (outcome.value,), "chain", 0, chain=rest or None)
         )
     return tuple(made)
+
+
+def chord_body(app: Caraway, end: ChordEnd, values: list[Any]) -> Publication:
+    """The body of a chord whose members all succeeded, with their results."""
+    from caraway.task.publication import build, known_options
+
+    signature = _read(app, end.body)
+    options = known_options(signature.options)
+    if not options.get("task_id"):
+        options["task_id"] = derived_id(end.part.group_id, "chord", 0)
+    options.setdefault("root_id", end.root_id)
+    options.setdefault("parent_id", end.part.task_id)
+    args = signature.args if signature.immutable else (values, *signature.args)
+    task = app.tasks.get(signature.name)
+    return build(app, signature.name, args, signature.kwargs, options, task).publication
+
+
+def chord_errbacks(app: Caraway, end: ChordEnd, task_id: str) -> tuple[Publication, ...]:
+    """The errbacks of a chord's body that won't run.
+
+    Args:
+        task_id: of the body.
+    """
+    from caraway.request import Request
+
+    links = (end.body.get("options") or {}).get("link_error") or ()
+    listed = links if isinstance(links, (list, tuple)) else [links]
+    headers = {"id": task_id, "task": end.body.get("task"), "root_id": end.root_id}
+    request = Request(headers, (), {}, {}, None, "")
+    return tuple(
+        _follow_up(app, request, link, (task_id,), "errback", at) for at, link in enumerate(listed)
+    )
 
 
 def _errbacks(app: Caraway, request: Request, outcome: Outcome) -> tuple[Publication, ...]:

@@ -110,7 +110,7 @@ BUNDLES: Final[tuple[Bundle, ...]] = (
         },
     ),
     Bundle(
-        "amqp", "caraway-amqp", "planned",
+        "amqp", "caraway-amqp", "shipped",
         "RabbitMQ: broker, and results over reply queues.",
         {
             "transport": (

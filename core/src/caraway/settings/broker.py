@@ -39,7 +39,6 @@ class Broker:
         DURATION,
         4.0,
         "How long one attempt to connect may take.",
-        awaits=_NETWORK,
     )
     broker_connection_retry = Setting(
         BOOL,
@@ -100,7 +99,6 @@ class Broker:
         ANY,
         False,
         "TLS: true, or a table of options.",
-        awaits=_NETWORK,
     )
     broker_native_delayed_delivery_queue_type = Setting(
         STR,

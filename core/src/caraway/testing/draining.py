@@ -100,7 +100,7 @@ def _drain_once(app: Caraway, names: Sequence[str], ran: list[Ran], limit: int) 
     consumer = app.transport.consume(config.queues, owner)
     backend = app.backend if app.backend_enabled else None
     try:
-        committer = Committer(app.transport, backend, consumer)
+        committer = Committer(app.transport, backend, consumer, app=app)
         intake = Intake(app, Board(1, 1).lane(0), config, consumer, backend)
         with _Loop() as loop:
             # One at a time: a task may revoke, purge, or call others before its turn.

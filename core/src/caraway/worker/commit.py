@@ -8,6 +8,7 @@ either unacknowledged and runs again, or completely done.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import (
@@ -19,10 +20,13 @@ from caraway.errors import (
 )
 from caraway.interfaces import Capability
 from caraway.message import Completion, Tag
+from caraway.worker.chords import settle
 
 if TYPE_CHECKING:
+    from caraway.app import Caraway
     from caraway.interfaces import Backend, Consumer, Transport
 
+_chord_of = attrgetter("chord")
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0
 """Seconds between two tries of a commit that the store can't take."""
 
@@ -44,6 +48,7 @@ class Committer:
         consumer: settles.
         wait: called with seconds between two tries of `persist`; False gives up.
         substitute: makes, of a completion that can't be stored, one that can.
+        app: builds what follows from chords; None if there are none.
 
     Attributes:
         apply: applies a batch and returns the tags that were no longer ours.  It may be
@@ -59,6 +64,7 @@ class Committer:
         consumer: Consumer,
         wait: Callable[[float], bool] = _give_up,
         substitute: Callable[[Completion, CarawayError], Completion] = _keep,
+        app: Caraway | None = None,
     ) -> None:
         self._transport = transport
         self._backend = backend
@@ -70,17 +76,42 @@ class Committer:
             self.atomic = Capability.ATOMIC_COMMIT in transport.capabilities
         else:
             self.atomic = transport.shares_store(backend)
-        self.apply: Callable[[Sequence[Completion]], Sequence[Tag]] = (
+        self._apply: Callable[[Sequence[Completion]], Sequence[Tag]] = (
             consumer.commit if self.atomic else self.apply_in_steps
         )
+        # Only where there can be chords, each batch is looked at.
+        self._app = (
+            app if backend is not None and Capability.CHORDS in backend.capabilities else None
+        )
+        self.apply = self._apply if self._app is None else self._apply_with_chords
+
+    def _apply_with_chords(self, completions: Sequence[Completion]) -> Sequence[Tag]:
+        if not any(map(_chord_of, completions)):
+            return self._apply(completions)
+        assert self._app is not None
+        assert self._backend is not None
+        made, done = settle(self._app, self._backend, completions)
+        fenced = self._apply(made)
+        if done:
+            self._backend.chord_sent(done)
+        return fenced
 
     def apply_in_steps(self, completions: Sequence[Completion]) -> Sequence[Tag]:
         """Store, publish, settle: see the module's text."""
-        self.apply_settled(completions)
+        self._store_and_publish(completions)
         return self._consumer.settle([c.settlement for c in completions])
 
     def apply_settled(self, completions: Sequence[Completion]) -> None:
         """Apply completions whose messages were acknowledged before they ran."""
+        if self._app is None or not any(map(_chord_of, completions)):
+            self._store_and_publish(completions)
+            return
+        assert self._backend is not None
+        completions, done = settle(self._app, self._backend, completions)
+        self._store_and_publish(completions)
+        self._backend.chord_sent(done)
+
+    def _store_and_publish(self, completions: Sequence[Completion]) -> None:
         if self._backend is not None:
             results = [c.result for c in completions if c.result is not None]
             if results:

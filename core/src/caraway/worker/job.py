@@ -41,6 +41,7 @@ class TaskPlan:
     __slots__ = (
         "acks_late",
         "acks_on_failure",
+        "app",
         "begin",
         "follow_ups",
         "hard",
@@ -68,6 +69,7 @@ class TaskPlan:
         from caraway.worker.follow_ups import FollowUps
 
         conf = app.conf
+        self.app = app
         self.task = task
         self.name: str = task.name
         self.begin = board.start if board is not None else _nothing_runs
@@ -125,7 +127,14 @@ class TaskPlan:
         if meaning.stored and outcome.payload is not None and request.id:
             ttl = self.ttl if state != states.FAILURE else self.ttl_failure
             stored = StoredResult(request.id, state, outcome.payload, ttl)
-        return Completion(self._settlement(delivery, meaning.action, outcome), stored, publications)
+        chord = None
+        if request.embed and (request.chord or request.chain) and state in states.READY_STATES:
+            from caraway.worker.chords import end_of
+
+            chord = end_of(self.app, request, outcome, self.ttl)
+        return Completion(
+            self._settlement(delivery, meaning.action, outcome), stored, publications, chord
+        )
 
     def _settlement(self, delivery: Delivery, action: str, outcome: Outcome) -> Settlement:
         if action == "reject":

@@ -101,7 +101,7 @@ class Lane:
         backend = self.app.backend if self.app.backend_enabled else None
         self.consumer = transport.consume(self.config.queues, self.config.owner)
         self.committer = Committer(
-            transport, backend, self.consumer, self._wait_for_store, self._substitute
+            transport, backend, self.consumer, self._wait_for_store, self._substitute, self.app
         )
         self.intake = Intake(
             self.app, self.board, self.config, self.consumer, backend, atomic=self.committer.atomic

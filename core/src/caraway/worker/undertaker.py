@@ -198,7 +198,7 @@ class Undertaker:
     def _committer(self) -> Committer:
         app = self._app
         backend = app.backend if app.backend_enabled else None
-        return Committer(app.transport, backend, self._heir())
+        return Committer(app.transport, backend, self._heir(), app=app)
 
     def _judge(self, run: Running, delivery: Delivery, remains: Remains) -> Completion:
         plan = self._plan(delivery)

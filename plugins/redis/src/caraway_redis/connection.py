@@ -242,7 +242,7 @@ class Link:
         """A connection of the caller's own, not pooled; not connected yet."""
         return Wire(self._connect(protocol), self.place, self._connect_timeout)
 
-    def _take(self) -> Wire:
+    def _take(self, timeout: float) -> Wire:
         if self._pid != os.getpid():
             # What was inherited through a fork belongs to the parent.
             self._idle, self._open, self._pid = [], 0, os.getpid()
@@ -261,14 +261,15 @@ class Link:
         most = self.options.max_connections
         with self._room:
             if most and self._open >= most:
-                self._room.wait_for(lambda: bool(self._idle) or self._open < most, self._timeout)
+                self._room.wait_for(lambda: bool(self._idle) or self._open < most, timeout)
                 if self._idle:
                     return self._idle.pop()
             self._open += 1
         try:
             wire = self.wire()
+            wire.connect(timeout)
             if not self._checked:
-                self._check(wire)
+                self._check(wire, timeout)
         except BaseException:
             with self._room:
                 self._open -= 1
@@ -301,10 +302,10 @@ class Link:
             self._open -= 1
             self._room.notify()
 
-    def _check(self, wire: Wire) -> None:
+    def _check(self, wire: Wire, timeout: float) -> None:
         """See once that the server can do what is needed."""
-        wire.send(pack("HELLO"), self._timeout)
-        answer = wire.read(self._timeout)
+        wire.send(pack("HELLO"), timeout)
+        answer = wire.read(timeout)
         if isinstance(answer, Exception):
             if str(answer).startswith(("ERR unknown command", "ERR wrong number")):
                 raise _too_old(self.place, "before 6")
@@ -349,31 +350,48 @@ class Link:
         Raises:
             OperationalError: the first error among the answers, or no answer came.
         """
+        got = self.answers(packed, answers, timeout)
+        for answer in got:
+            if isinstance(answer, Exception):
+                raise self.fault(answer) from answer
+        return got
+
+    def answers(
+        self, packed: bytes | Sequence[bytes], answers: int, timeout: float = 0.0
+    ) -> list[Any]:
+        """As `exchange`, but errors among the answers are returned.
+
+        Raises:
+            OperationalError: no answer came.
+        """
         limit = timeout or self._timeout
         try:
-            wire = self._take()
+            end = monotonic() + limit
+            wire = self._take(limit)
             try:
+                if wire.used > end - limit:  # it is new, and connecting took its time
+                    limit = max(0.001, end - monotonic())
                 wire.send(packed, limit)
                 got = [wire.read(limit) for _ in range(answers)]
             except BaseException:
                 self._drop(wire)
                 raise
             self._give(wire)
-            for answer in got:
-                if isinstance(answer, Exception):
-                    self._answered(answer)
         except OperationalError as exc:
             if self._fault is None:
                 raise
             raise self._fault(exc) from exc.__cause__
         return got
 
-    def _answered(self, answer: Exception) -> None:
+    def fault(self, answer: Exception) -> OperationalError:
+        """The error to raise for one that the server answered with."""
         text = str(answer)
         if text.startswith("READONLY") or self.address.moved(text):
             # After a failover connections may lead to what is a replica now.
             self.disconnect()
-        raise translate(answer, self.place) from answer
+        error = translate(answer, self.place)
+        error.__cause__ = answer
+        return error if self._fault is None else self._fault(error)
 
     def run(
         self, script: Script, keys: Sequence[Any], args: Sequence[Any], timeout: float = 0.0

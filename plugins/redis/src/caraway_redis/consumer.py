@@ -33,7 +33,12 @@ _LOOK_EVERY = 2.0
 """Seconds after which one who waits looks by itself: for dead owners, lost wakes."""
 _MOST = 4096
 """No more messages at a time, whatever is asked for."""
-_REVOKED, _DOUBT, _TIMER = 2, 4, 8
+_PART = 384
+"""Messages asked for at a time: while the server takes the next ones, these are read."""
+_DOUBTFUL = 120.0
+"""Seconds after a lost answer in which a request that was sent before may still reach the
+server, and its answer nobody: what is held and unknown is asked for with every fetch."""
+_SWEEP, _REVOKED, _UNKNOWN, _TIMER = 1, 2, 4, 8
 
 
 class RedisConsumer(Consumer):
@@ -57,7 +62,7 @@ class RedisConsumer(Consumer):
         self._pid = os.getpid()
         self._first = 0
         self._last = 0
-        self._doubt = False
+        self._doubtful = 0.0
         steps = transport.steps
         self._lists = [(keys.list(queue, step), queue, step) for queue in queues for step in steps]
         boxes = {
@@ -76,11 +81,11 @@ class RedisConsumer(Consumer):
             names.append(keys.delayed + queue)
             names += [keys.list(queue, step) for step in steps]
             names += [boxes[queue, step] for step in steps]
-        self._fetch_head = ("EVALSHA", FETCH.sha, len(names), *names, owner.id)
+        self._fetch_head = (len(names), *names, owner.id)
         self._fetch_tail = (_SWEEP_EVERY, *steps, *queues)
         self._counts = (len(queues), len(steps))
         self._commit_head = (
-            "EVALSHA", COMMIT.sha, 4, self._held, keys.seq, keys.dead_index, keys.queues,
+            4, self._held, keys.seq, keys.dead_index, keys.queues,
             keys.prefix, keys.sep, keys.delayed, keys.dead, keys.dead_of,
         )  # fmt: skip
         self._wait = ListWait(
@@ -90,14 +95,15 @@ class RedisConsumer(Consumer):
         )
         self._next_due = 0.0
         self._mine = False
+        self._sent: tuple[Any, ...] = ()
 
     # -- fetch -------------------------------------------------------------------------
 
     def fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
+        if timeout <= 0:
+            return self._take(limit)
         taken = self._take(limit)
-        if taken or timeout <= 0:
-            if taken and self._wait.armed:
-                self._wait.disarm()
+        if taken:
             return taken
         end = monotonic() + timeout
         while not self._closed:
@@ -110,10 +116,13 @@ class RedisConsumer(Consumer):
                 # meanwhile that others could run.
                 self._wait.disarm()
                 return ()
-            taken = self._take(limit)
+            taken = self._take(limit, soon=came or self._is_due())
             if taken:
                 return taken
         return ()
+
+    def _is_due(self) -> bool:
+        return bool(self._next_due) and monotonic() >= self._next_due
 
     def _until_due(self, left: float) -> float:
         if not self._next_due:
@@ -121,46 +130,80 @@ class RedisConsumer(Consumer):
         wait = self._next_due - monotonic() + (0.001 if self._mine else _LATE)
         return min(left, max(0.001, wait))
 
-    def _take(self, limit: int) -> list[Delivery]:
+    def _take(self, limit: int, *, soon: bool = False) -> list[Delivery]:
+        """What is there now.
+
+        Args:
+            limit: most messages.
+            soon: something is expected to be there: the waiting is called off with the
+                same round trip.
+        """
         if self._closed:
             raise TransportError("this consumer is closed")
-        known = self._last if self._doubt else ""
-        command = (
-            *self._fetch_head, max(1, min(limit, _MOST)), *self._counts, self._first, known,
-            *self._fetch_tail,
-        )  # fmt: skip
+        limit = max(1, min(limit, _MOST))
+        part = -(-limit // -(-limit // _PART))
+        off = self._wait.calls_off() if soon else []
+        taken: list[Delivery] = []
+        flags = 0
         try:
-            answer = self._call(FETCH, command)
-        except TransportError as exc:
-            if isinstance(exc, TransportUnavailable):
-                self._doubt = True
-            raise
-        if not answer[0]:
-            self._wait.abandon()
-            raise OwnerLost(
-                f"the lease of owner {self.owner.id} ended",
-                hint="Its messages went to others. See why it wasn't renewed: a machine that "
-                "stood still, or a broker out of reach for longer than the lease.",
-            )
-        flags: int = answer[2]
-        if flags & 1:
-            self._transport.sweep()
-        if self._doubt:
-            self._doubt = False
-            if flags & _DOUBT and len(answer) > 4:
-                found = sorted(answer[4:], key=lambda pair: int(pair[0]))
-                taken = [entry_delivery(tag, entry) for tag, entry in found]
-                self._last = int(found[-1][0])
-                return self._marked(taken, flags)
-        due = answer[1]
-        self._next_due = monotonic() + float(due) if due else 0.0
+            self._ask(part, off)
+            for _ in off:
+                self._read()
+            while True:
+                answer = self._answer(FETCH)
+                if not answer[0]:
+                    self._wait.abandon()
+                    raise OwnerLost(
+                        f"the lease of owner {self.owner.id} ended",
+                        hint="Its messages went to others. See why it wasn't renewed: a "
+                        "machine that stood still, or a broker out of reach for longer than "
+                        "the lease.",
+                    )
+                flags |= answer[2]
+                if answer[2] & _UNKNOWN:
+                    found = sorted((int(tag), entry) for tag, entry in answer[4:])
+                    taken += [entry_delivery(tag, entry) for tag, entry in found]
+                    self._last = max(self._last, found[-1][0])
+                    break
+                due = answer[1]
+                self._next_due = monotonic() + float(due) if due else 0.0
+                count = sum([len(group[1]) for group in answer[4:]])
+                self._last = max(self._last, answer[3] + count - 1)
+                part = min(part, limit - len(taken) - count)
+                more = count >= part > 0
+                if more:
+                    self._ask(part)
+                taken += deliveries(answer[3], answer[4:], self.queues)
+                if not more:
+                    break
+        except TransportUnavailable:
+            self._doubtful = monotonic() + _DOUBTFUL
+            self._wait.fail()
+            if not taken:
+                raise
+        if off:
+            self._wait.called_off()
+        elif taken and self._wait.armed:
+            self._wait.disarm()
         self._mine = bool(flags & _TIMER)
-        if len(answer) == 4:
-            return []
-        self._first = (self._first + 1) % len(self.queues)
-        taken = deliveries(answer[3], answer[4:], self.queues)
-        self._last = taken[-1].tag  # type: ignore[assignment]
-        return self._marked(taken, flags)
+        if flags & _SWEEP:
+            self._transport.sweep()
+        return self._marked(taken, flags) if taken else taken
+
+    def _ask(self, part: int, before: Sequence[bytes] = ()) -> None:
+        doubtful = self._doubtful
+        if doubtful and monotonic() > doubtful:
+            doubtful = self._doubtful = 0.0
+        first = self._first
+        self._first = (first + 1) % len(self.queues)
+        self._send(
+            FETCH,
+            (
+                *self._fetch_head, part, *self._counts, first, self._last if doubtful else "",
+                *self._fetch_tail,
+            ),
+            before,
+        )  # fmt: skip
 
     def _marked(self, taken: list[Delivery], flags: int) -> list[Delivery]:
         """Only where revocations exist at all, they are looked up."""
@@ -169,65 +212,110 @@ class RedisConsumer(Consumer):
     # -- settle ------------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> Sequence[Tag]:
-        arguments: list[Any] = [len(settlements)]
+        plain: dict[Tag, None] = {}
+        rest: list[Tag] = []
+        others: list[Any] = []
         for settlement in settlements:
-            _settlement(arguments, settlement)
-            arguments += ("", 0)
-        return self._apply(arguments, [s.tag for s in settlements])
+            tag = settlement.tag
+            if settlement.action == "ack" and tag not in plain:
+                plain[tag] = None
+            else:
+                rest.append(tag)
+                _settlement(others, settlement)
+                others += ("", 0)
+        return self._apply(list(plain), "", [], rest, others)
 
     def commit(self, completions: Sequence[Completion]) -> Sequence[Tag]:
-        arguments: list[Any] = [len(completions)]
         result_key = self._transport.result_key
-        add = arguments.extend
+        # Almost all are like this: acknowledged, a result, and nothing follows.
+        plain: dict[Tag, str] = {}
+        stored: list[Any] = []
+        first = completions[0].result if completions else None
+        ttl = first.ttl if first is not None else 0.0
+        rest: list[Tag] = []
+        others: list[Any] = []
         for completion in completions:
             settlement = completion.settlement
             result = completion.result
             publications = completion.publications
-            if settlement.action == "ack" and not publications:
+            tag = settlement.tag
+            if settlement.action == "ack" and not publications and tag not in plain:
                 if result is None:
-                    add((settlement.tag, "a", "", 0))
-                else:
-                    add(
-                        (
-                            settlement.tag, "a", result_key + result.task_id, result.payload,
-                            int(result.ttl * 1000), 0,
-                        )
-                    )  # fmt: skip
-                continue
-            _settlement(arguments, settlement)
+                    if first is None:
+                        plain[tag] = ""
+                        continue
+                elif first is not None and result.ttl == ttl:
+                    key = plain[tag] = result_key + result.task_id
+                    stored += (key, result.payload)
+                    continue
+            rest.append(tag)
+            _settlement(others, settlement)
             if result is None:
-                arguments.append("")
+                others.append("")
             else:
-                add((result_key + result.task_id, result.payload, int(result.ttl * 1000)))
+                others += (result_key + result.task_id, result.payload, _milliseconds(result.ttl))
             rows = self._transport.prepare(publications)
-            arguments.append(len(rows))
-            for queue, name, step, due, payload in rows:
-                add((queue, name, step, f"{due:.6f}" if due else 0, payload))
-        return self._apply(arguments, [c.settlement.tag for c in completions])
+            others.append(len(rows))
+            for queue, name, step, due, payload, _ in rows:
+                others += (queue, name, step, f"{due:.6f}" if due else 0, payload)
+        life = _milliseconds(ttl)
+        if stored and len(set(plain.values())) < len(plain):
+            # The same task twice: the first end stands, and the script must look.
+            for position, tag in enumerate(plain):
+                at = 2 * position
+                others += (tag, "a", *stored[at : at + 2], life, 0)
+            rest += plain
+            plain, stored = {}, []
+        return self._apply(list(plain), life if stored else "", stored, rest, others)
 
-    def _apply(self, arguments: list[Any], tags: list[Tag]) -> Sequence[Tag]:
-        if not tags:
+    def _apply(
+        self,
+        plain: list[Tag],
+        ttl: int | str,
+        stored: list[Any],
+        rest: list[Tag],
+        others: list[Any],
+    ) -> Sequence[Tag]:
+        if not plain and not rest:
             return ()
         if self._wait.armed:
             self._wait.disarm()
-        fenced = self._call(COMMIT, (*self._commit_head, *arguments))
+        self._send(
+            COMMIT,
+            (*self._commit_head, len(plain), ttl, *plain, *stored, len(rest), *others),
+        )
+        fenced = self._answer(COMMIT)
         if not fenced:
             return ()
+        tags = plain + rest
         return [tags[position] for position in fenced]
 
-    def _call(self, script: Script, command: tuple[Any, ...]) -> Any:
+    def _send(self, script: Script, command: tuple[Any, ...], before: Sequence[bytes] = ()) -> None:
         wire = self._wire
         if wire is None or self._pid != os.getpid():
             self._transport.link.check()
             wire = self._wire = self._link.wire()
             self._pid = os.getpid()
-        wire.send(pack(*command), _PATIENCE)
-        answer = wire.read(_PATIENCE)
+        self._sent = command
+        packed = pack("EVALSHA", script.sha, *command)
+        wire.send(b"".join((*before, packed)) if before else packed, _PATIENCE)
+
+    def _read(self) -> Any:
+        wire = self._wire
+        assert wire is not None
+        return wire.read(_PATIENCE)
+
+    def _answer(self, script: Script) -> Any:
+        answer = self._read()
         if is_unknown_script(answer):
-            wire.send(pack("EVAL", script.source, *command[2:]), _PATIENCE)
-            answer = wire.read(_PATIENCE)
+            wire = self._wire
+            assert wire is not None
+            wire.send(pack("EVAL", script.source, *self._sent), _PATIENCE)
+            answer = self._read()
         if isinstance(answer, Exception):
-            if self._link.address.moved(str(answer)) or str(answer).startswith("READONLY"):
+            wire = self._wire
+            text = str(answer)
+            if wire is not None and (self._link.address.moved(text) or "READONLY" in text):
                 wire.close()
             raise translate(answer, self._link.place) from answer
         return answer
@@ -250,8 +338,10 @@ class RedisConsumer(Consumer):
         if self._pid != os.getpid():
             return
         try:
-            self._wait.abandon()
-            self._wait.close()
+            try:
+                self._wait.abandon()
+            finally:
+                self._wait.close()
             self._transport.give_back(self.owner.id, clean=True)
         finally:
             if wire is not None:
@@ -270,3 +360,8 @@ def _settlement(arguments: list[Any], settlement: Settlement) -> None:
     else:
         kind = "parked" if settlement.parked else "dead"
         arguments += (settlement.tag, "j", settlement.reason, kind)
+
+
+def _milliseconds(seconds: float) -> int:
+    # Zero means for ever: what is to vanish at once must not stay.
+    return max(1, int(seconds * 1000)) if seconds > 0 else 0

@@ -38,18 +38,18 @@ def _time(value: Any) -> float:
 
 
 def deliveries(base: int, groups: Sequence[Any], queues: Sequence[str]) -> list[Delivery]:
-    """All of an answer's groups: queue's index, step, payloads."""
+    """All of an answer's groups: queue's index, payloads."""
     taken: list[Delivery] = []
     tag = base
     for group in groups:
         queue = queues[group[0]]
-        for payload in group[2:]:
+        for payload in group[1]:
             taken.append(delivery(tag, queue, payload))
             tag += 1
     return taken
 
 
-def entry_delivery(tag: bytes, entry: bytes) -> Delivery:
+def entry_delivery(tag: int, entry: bytes) -> Delivery:
     """A delivery from a held entry: step, queue and payload, a line each."""
     _, queue, payload = entry.split(b"\n", 2)
-    return delivery(int(tag), queue.decode(), payload)
+    return delivery(tag, queue.decode(), payload)

@@ -8,24 +8,28 @@ first puts them back, a worker of Celery's or we.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from caraway_redis.connection import Script, pack
+from caraway_redis.connection import Script
 
 if TYPE_CHECKING:
     from caraway_redis.connection import Link
     from caraway_redis.keys import Keys
 
-RESTORE = Script("restore")
+Bound = Callable[[str, str], Sequence[str]]
+RESTORE = Script("payload", "restore")
+UNLOCK = Script("unlock")
 
 
-def restore_abandoned(link: Link, keys: Keys, now: float) -> int:
+def restore_abandoned(link: Link, keys: Keys, now: float, bound: Bound) -> int:
     """Put back what is held for longer than the visibility timeout; return how many.
 
     Args:
         now: the server's time (epoch seconds).
+        bound: the queues that an exchange and a routing key lead to.
     """
     options = link.options
     timeout = options.visibility_timeout
@@ -47,26 +51,28 @@ def restore_abandoned(link: Link, keys: Keys, now: float) -> int:
         values = link.call("HMGET", keys.unacked, *tags)
         for tag, value in zip(tags, values, strict=True):
             found = b"" if value is None else value
-            target, payload = _redelivered(found, link, keys)
             names = (keys.unacked, keys.unacked_index)
-            count += link.run(RESTORE, names, (tag, now - timeout, found, target, payload))
+            more = _redelivered(found, link, keys, bound)
+            count += link.run(RESTORE, names, (tag, now - timeout, found, *more))
     finally:
-        if link.call("GET", keys.unacked_mutex) == mine.encode():
-            link.exchange(pack("DEL", keys.unacked_mutex), 1)
+        link.run(UNLOCK, (keys.unacked_mutex,), (mine,))
     return count
 
 
-def _redelivered(value: bytes, link: Link, keys: Keys) -> tuple[str, bytes]:
-    """The list and the payload of an entry ``[envelope, exchange, routing_key]``, marked
-    as kombu marks it; an empty list's name for one that can't be read."""
+def _redelivered(value: bytes, link: Link, keys: Keys, bound: Bound) -> Sequence[str | bytes]:
+    """The lists and the payload of an entry ``[envelope, exchange, routing_key]``, marked
+    as kombu marks it; nothing for one that can't be read."""
     try:
-        envelope, _, routing_key = msgspec.json.decode(value)
+        envelope, exchange, routing_key = msgspec.json.decode(value)
         properties: dict[str, Any] = envelope["properties"]
         priority = int(properties.get("priority") or 0)
         envelope.setdefault("headers", {})["redelivered"] = True
         properties.setdefault("delivery_info", {})["redelivered"] = True
         steps = link.options.priority_steps
         step = max(s for s in steps if s <= max(0, min(9, priority)))
-        return keys.list(str(routing_key), step), msgspec.json.encode(envelope)
-    except (msgspec.MsgspecError, ValueError, TypeError, KeyError):
-        return "", b""
+        queues: Sequence[str] = (str(routing_key),)
+        if exchange:
+            queues = bound(str(exchange), str(routing_key)) or queues
+        return (*[keys.list(queue, step) for queue in queues], msgspec.json.encode(envelope))
+    except (msgspec.MsgspecError, ValueError, TypeError, KeyError, AttributeError):
+        return ()

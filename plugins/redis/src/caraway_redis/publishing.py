@@ -15,8 +15,8 @@ from caraway_redis.connection import pack
 if TYPE_CHECKING:
     from caraway_redis.keys import Keys
 
-Row = tuple[str, str, int, float, bytes]
-"""Queue, list, step, due (0.0 for now), payload."""
+Row = tuple[str, str, int, float, bytes, int]
+"""Queue, list, step, due (0.0 for now), payload, position of the publication."""
 _UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 SOON = 3.0
 """What is due in fewer seconds is told to those who wait; of the rest they hear in time
@@ -86,36 +86,39 @@ class Envelopes:
                         if not queue or "\n" in queue:
                             raise ValueError(f"{queue!r} can't be a queue's name")
                         name = lists[queue, step] = self._keys.list(queue, step)
-                    rows.append((queue, name, step, publication.due, payload))
+                    rows.append((queue, name, step, publication.due, payload, position))
             except _UNWRITABLE as exc:
                 failed.append((position, str(exc)))
         self._count = count
         return rows
 
-    def commands(self, rows: Sequence[Row]) -> tuple[list[bytes], int]:
-        """Rows as packed commands, neighbours of one list in one; and their number."""
+    def commands(self, rows: Sequence[Row]) -> tuple[list[bytes], list[tuple[int, int]]]:
+        """Rows as packed commands, neighbours of one list in one; and for each command the
+        first of its rows and the one after the last."""
         packed: list[bytes] = []
+        spans: list[tuple[int, int]] = []
         at, end = 0, len(rows)
         while at < end:
-            queue, name, step, due, payload = rows[at]
+            queue, name, step, due, payload, _ = rows[at]
+            begin = at
+            at += 1
             if due:
-                member = b"%d\n%s" % (step, payload)
                 name = self._keys.delayed + queue
-                packed.append(pack("ZADD", name, f"{due:.6f}", member))
-                at += 1
+                packed.append(pack("ZADD", name, f"{due:.6f}", b"%d\n%s" % (step, payload)))
+                spans.append((begin, at))
                 if due - self._clock() < SOON:
                     # Who waits doesn't know of it yet.
                     bell = name + self._keys.bell
                     packed.append(pack("LPUSH", bell, "1"))
                     packed.append(pack("LTRIM", bell, 0, 0))
                     packed.append(pack("EXPIRE", bell, 10))
+                    spans += [(at, at)] * 3
                 continue
-            begin = at
-            at += 1
             while at < end and rows[at][1] == name and not rows[at][3] and at - begin < 1000:
                 at += 1
             if at - begin == 1:
                 packed.append(pack("LPUSH", name, payload))
             else:
                 packed.append(pack("LPUSH", name, *[row[4] for row in rows[begin:at]]))
-        return packed, len(packed)
+            spans.append((begin, at))
+        return packed, spans

@@ -101,22 +101,54 @@ class RedisTransport(Transport):
         failed: list[tuple[int, str]] = []
         rows = self._envelopes.rows(publications, failed)
         if rows:
-            packed, answers = self._envelopes.commands(rows)
+            packed, spans = self._envelopes.commands(rows)
             known = self._known
             new = {row[0] for row in rows if row[0] not in known}
             if new:
                 # After the messages: a queue that is listed twice is no harm.
                 packed.append(pack("SADD", self.keys.queues, *new))
-                answers += 1
-            self.link.exchange(packed if len(packed) == 1 else b"".join(packed), answers, timeout)
-            if new:
+                spans.append((0, 0))
+            answers = self.link.answers(packed, len(packed), timeout)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    self._refused(answers, spans, rows, failed)
+                    break
+            else:
                 known |= new
         if failed:
             raise PublishError(
-                f"{len(failed)} of {len(publications)} messages can't be written: {failed[0][1]}",
-                failed=[position for position, _ in failed],
-                hint="See what their headers and properties hold: it must go into JSON.",
+                f"{len(failed)} of {len(publications)} messages can't be published: {failed[0][1]}",
+                failed=[position for position, _ in sorted(failed)],
+                hint="What can't be written holds in its headers or properties what can't go "
+                "into JSON. The others can be published again when the cause is mended.",
             )
+
+    def _refused(
+        self,
+        answers: Sequence[Any],
+        spans: Sequence[tuple[int, int]],
+        rows: Sequence[Row],
+        failed: list[tuple[int, str]],
+    ) -> None:
+        """Note the publications that the server refused.
+
+        Raises:
+            TransportError: it refused them all.
+        """
+        seen = {position for position, _ in failed}
+        first: Exception | None = None
+        kept = False
+        for answer, (begin, end) in zip(answers, spans, strict=True):
+            if not isinstance(answer, Exception):
+                kept = kept or end > begin
+                continue
+            first = first or answer
+            for row in rows[begin:end]:
+                if row[5] not in seen:
+                    seen.add(row[5])
+                    failed.append((row[5], str(answer)))
+        if first is not None and not kept:
+            raise self.link.fault(first) from first
 
     def prepare(self, publications: Sequence[Publication]) -> list[Row]:
         """Rows of follow-ups, for a commit.
@@ -278,7 +310,7 @@ class RedisTransport(Transport):
                 self.give_back(owner.decode(), counted=True, swept=True)
             self.link.run(ORPHANS, (keys.orphans,), ())
             self.link.call("ZREMRANGEBYSCORE", keys.revoked, "-inf", now)
-            restore_abandoned(self.link, keys, now)
+            restore_abandoned(self.link, keys, now, self._bound)
         except OperationalError as exc:
             import logging
 
@@ -296,7 +328,8 @@ class RedisTransport(Transport):
         names = (keys.owners, keys.held + owner, keys.held + heir)
         found = self.link.run(ADOPT, names, (owner, heir, *tags))
         taken = [
-            entry_delivery(tag, entry) for tag, entry in zip(found[::2], found[1::2], strict=True)
+            entry_delivery(int(tag), entry)
+            for tag, entry in zip(found[::2], found[1::2], strict=True)
         ]
         return self.mark_revoked(taken)
 

@@ -22,19 +22,22 @@ if TYPE_CHECKING:
 
 _SERVER_WAIT = 60.0
 """Seconds for which one ``BLMOVE`` waits before it is sent anew."""
-MOST = 32
-"""Lists that are waited for; with more, a lane looks again and again instead."""
+MOST = 64
+"""Lists that are waited for, each with a connection; with more, a lane looks again and
+again instead."""
 _LOOK_EVERY = 0.1
+_PATIENCE = 5.0
+"""Seconds for an answer that must be on its way."""
 
 
 class _Line:
-    """One list, and the connection that waits for it."""
+    """A connection, and what it waits for: a list, or all bells."""
 
-    __slots__ = ("armed", "asked", "box", "client", "name", "wire")
-    # box: empty for a bell, whose value means nothing.
+    __slots__ = ("armed", "asked", "box", "client", "names", "wire")
+    # box: empty for bells, whose values mean nothing.
 
-    def __init__(self, name: str, box: str) -> None:
-        self.name = name
+    def __init__(self, names: Sequence[str], box: str = "") -> None:
+        self.names = names
         self.box = box
         self.wire: Wire | None = None
         self.client = 0
@@ -55,8 +58,9 @@ class ListWait:
         self, link: Link, lists: Sequence[tuple[str, str]], bells: Sequence[str] = ()
     ) -> None:
         self._link = link
-        lines = [_Line(name, box) for name, box in lists] + [_Line(bell, "") for bell in bells]
-        self._lines = lines if len(lines) <= MOST else []
+        self._boxes = [(name, box) for name, box in lists]
+        lines = [_Line((name,), box) for name, box in lists] + [_Line(bells)]
+        self._lines = lines if len(lines) <= MOST + 1 else []
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -83,70 +87,79 @@ class ListWait:
                 poll.register(number, select.POLLIN)
         if not self._lines:
             timeout = min(timeout, _LOOK_EVERY)
-        ready = poll.poll(max(0.0, timeout) * 1000)
         came = woken = False
-        for number, _ in ready:
+        for number, _ in poll.poll(max(0.0, timeout) * 1000):
             if number == self._reader:
                 woken = True
                 self._drain()
             else:
                 came = self._answered(by_number[number]) or came
-        if came:
-            self.disarm(give_back=False)
         return came or not self._lines, woken
 
     def _arm(self) -> None:
         now = monotonic()
+        new = []
         for line in self._lines:
-            if line.armed:
-                # The server's answer to a wait that ran out must be on its way.
-                if now - line.asked > _SERVER_WAIT + 5.0:
-                    self._drop(line)
-                else:
-                    continue
-            wire = line.wire
-            if wire is None:
+            # The server's answer to a wait that ran out must be on its way.
+            if line.armed and now - line.asked > _SERVER_WAIT + _PATIENCE:
+                self._drop(line)
+            if line.wire is None:
                 self._link.check()
-                wire = line.wire = self._link.wire()
-                self._learn(line, wire)
+                line.wire = self._link.wire()
+                new.append(line)
+        if new:
+            self._learn(new)
+        for line in self._lines:
+            if line.armed or line.wire is None:
+                continue
             line.asked = now
             try:
-                wire.send(self._command(line), 5.0)
+                line.wire.send(self._command(line), _PATIENCE)
             except OperationalError:
                 self._drop(line)
                 raise
-            line.armed = True
-            self.armed = True
+            line.armed = self.armed = True
 
     def _command(self, line: _Line) -> bytes:
         if not line.box:
-            return pack("BLPOP", line.name, _SERVER_WAIT)
+            return pack("BLPOP", *line.names, _SERVER_WAIT)
+        name = line.names[0]
         if self._peek:
-            return pack("BLMOVE", line.name, line.name, "RIGHT", "RIGHT", _SERVER_WAIT)
-        return pack("BLMOVE", line.name, line.box, "RIGHT", "LEFT", _SERVER_WAIT)
+            return pack("BLMOVE", name, name, "RIGHT", "RIGHT", _SERVER_WAIT)
+        return pack("BLMOVE", name, line.box, "RIGHT", "LEFT", _SERVER_WAIT)
 
-    def _learn(self, line: _Line, wire: Wire) -> None:
-        """The connection's number, by which another can call it off."""
-        wire.send(pack("CLIENT", "ID"), 5.0)
-        answer = wire.read(5.0)
-        if isinstance(answer, int) and not self._peek:
-            line.client = answer
-            if self._may_unblock(wire):
-                return
-        # Not allowed to: then wait without taking, though all who wait are woken.
-        self._peek = True
-
-    def _may_unblock(self, wire: Wire) -> bool:
-        wire.send(pack("CLIENT", "UNBLOCK", 0), 5.0)
-        return not isinstance(wire.read(5.0), Exception)
+    def _learn(self, lines: Sequence[_Line]) -> None:
+        """The connections' numbers, by which another can call them off."""
+        asking = pack("CLIENT", "ID") + pack("CLIENT", "UNBLOCK", 0)
+        try:
+            for line in lines:
+                if line.wire is not None:
+                    line.wire.send(asking, _PATIENCE)
+            for line in lines:
+                if line.wire is not None:
+                    number = line.wire.read(_PATIENCE)
+                    unblocks = not isinstance(line.wire.read(_PATIENCE), Exception)
+                    line.client = number if isinstance(number, int) else 0
+                    if not line.client or not unblocks:
+                        # Not allowed to: then wait without taking, though all who wait
+                        # are woken.
+                        self._peek = True
+        except OperationalError:
+            for line in lines:
+                self._drop(line)
+            raise
 
     def _answered(self, line: _Line) -> bool:
-        """Read a line's answer; True if it was a message."""
+        """Read a line's answer; True if it was a message.
+
+        Raises:
+            OperationalError: it was an error, or none came.
+        """
         wire = line.wire
         if wire is None:
             return False
         try:
-            answer = wire.read(5.0)
+            answer = wire.read(_PATIENCE)
         except OperationalError:
             self._drop(line)
             raise
@@ -157,40 +170,64 @@ class ListWait:
             raise error from answer
         return answer is not None
 
-    def disarm(self, *, give_back: bool = True) -> None:
-        """Call off what is still waited for.
+    # -- calling off -------------------------------------------------------------------
 
-        Args:
-            give_back: return what came meanwhile to its list; else it stays in the
-                inboxes, for the next fetch.
-        """
+    def calls_off(self) -> list[bytes]:
+        """Commands that call off what is waited for, to be sent before a fetch; then
+        `called_off`."""
+        if self._peek:
+            return []
+        return [pack("CLIENT", "UNBLOCK", line.client) for line in self._lines if line.armed]
+
+    def called_off(self) -> list[_Line]:
+        """Read what was called off: it must be on its way.  Returns the lines that had
+        moved something to their inboxes."""
+        self.armed = False
+        late = []
+        for line in self._lines:
+            if line.armed:
+                try:
+                    if self._answered(line) and line.box:
+                        late.append(line)
+                except OperationalError:
+                    # What it may have moved lies in the inbox, for the next fetch.
+                    self._drop(line)
+        return late
+
+    def disarm(self) -> None:
+        """Call off what is still waited for, and return to the lists what came meanwhile;
+        what fails leaves it in the inboxes, for the next fetch."""
         if self._peek or not self.armed:
             return
-        waiting = [line for line in self._lines if line.armed]
-        self.armed = False
-        if not waiting:
-            return
-        commands = [pack("CLIENT", "UNBLOCK", line.client) for line in waiting]
+        commands = self.calls_off()
         try:
-            self._link.exchange(b"".join(commands), len(commands))
+            if commands:
+                self._link.exchange(commands, len(commands))
+            late = self.called_off()
+            if late:
+                self._return([(line.names[0], line.box) for line in late])
         except OperationalError:
-            for line in waiting:
-                self._drop(line)
-            raise
-        late = [line for line in waiting if self._answered(line) and line.box]
-        if late and give_back:
-            moves = [pack("LMOVE", line.box, line.name, "LEFT", "RIGHT") for line in late]
-            self._link.exchange(b"".join(moves), len(moves))
+            self.fail()
+
+    def fail(self) -> None:
+        """Drop all connections: the server then ends their waiting."""
+        self.armed = False
+        for line in self._lines:
+            self._drop(line)
 
     def abandon(self) -> None:
-        """Wait no more; return to the lists whatever came."""
-        if self._peek or not self._lines:
-            return
-        self.disarm(give_back=False)
-        moves = [
-            pack("LMOVE", line.box, line.name, "LEFT", "RIGHT") for line in self._lines if line.box
-        ]
-        self._link.exchange(b"".join(moves), len(moves))
+        """Wait no more; return to the lists whatever came.
+
+        Raises:
+            OperationalError: it can't be returned now; the owner's end does it.
+        """
+        self.disarm()
+        if not self._peek and self._lines:
+            self._return(self._boxes)
+
+    def _return(self, boxes: Sequence[tuple[str, str]]) -> None:
+        moves = [pack("LMOVE", box, name, "LEFT", "RIGHT") for name, box in boxes]
+        self._link.exchange(moves, len(moves))
 
     def _drop(self, line: _Line) -> None:
         line.armed = False

@@ -1,23 +1,57 @@
 -- Applies completions of one owner, as one.
 -- KEYS: held, seq, dead index, queues
 -- ARGV: prefix, separator, delayed prefix, dead prefix, dead-of-queue prefix,
---       number of completions, then each:
---       tag, action, [release: delay, counted | reject: reason, kind],
+--       m, the number of plain acknowledgements, ttl of their results (ms, '0' for
+--       none, '' if there are no results), m tags, m times result key and payload,
+--       n, the number of other completions, then each:
+--       tag, action (a, l, j), [release: delay, counted | reject: reason, kind],
 --       result key or '', [payload, ttl],
 --       number of publications, each: queue, list, step, due or '0', payload
 -- Answer: the positions (from 0) of completions whose tags are not held.
 local held = KEYS[1]
 local prefix, sep, delayed = ARGV[1], ARGV[2], ARGV[3]
-local n = tonumber(ARGV[6])
--- First pass: see that no key is of another type, before anything is written.
-local at = 7
-local tags = {}
+local m, m_ttl = tonumber(ARGV[6]), ARGV[7]
+local pairs_at = 8 + m
+local at = pairs_at + (m_ttl ~= '' and 2 * m or 0)
+local n = tonumber(ARGV[at])
+local others = at + 1
+
+-- First what may fail, before anything is written: a script that dies half-way keeps
+-- what it has written.
+local fenced = {}
+for i = 1, m do
+  if redis.call('HSTRLEN', held, ARGV[7 + i]) == 0 then
+    fenced[#fenced + 1] = i - 1
+  end
+end
 local checked = {}
+local function is_wrong(key, want)
+  if not checked[key] then
+    if other_type(key, want) then
+      return true
+    end
+    checked[key] = true
+  end
+end
+local entries, seen = {}, {}
+at = others
 for i = 1, n do
-  tags[i] = ARGV[at]
-  local action = ARGV[at + 1]
+  local tag, action = ARGV[at], ARGV[at + 1]
+  local entry = not seen[tag] and redis.call('HGET', held, tag)
+  seen[tag] = true
+  entries[i] = entry
   at = at + 2
   if action ~= 'a' then
+    if entry and action == 'l' then
+      local step, queue = split(entry)
+      local key, want = list(prefix, sep, queue, step), 'list'
+      if tonumber(ARGV[at]) > 0 then
+        key, want = delayed .. queue, 'zset'
+      end
+      if is_wrong(key, want) then
+        return wrong(key)
+      end
+    end
     at = at + 2
   end
   at = at + (ARGV[at] ~= '' and 3 or 1)
@@ -28,74 +62,84 @@ for i = 1, n do
     if ARGV[at + 3] ~= '0' then
       key, want = delayed .. ARGV[at], 'zset'
     end
-    if not checked[key] then
-      local kind = redis.call('TYPE', key).ok
-      if kind ~= 'none' and kind ~= want then
-        return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. kind .. ', not a ' .. want)
-      end
-      checked[key] = true
+    if entry and is_wrong(key, want) then
+      return wrong(key)
     end
     at = at + 5
   end
 end
 
-local function chunked(command, names)
-  local out = {}
-  for i = 1, #names, 4000 do
-    local part = redis.call(command, held, unpack(names, i, math.min(i + 3999, #names)))
-    if type(part) == 'table' then
-      for j = 1, #part do
-        out[#out + 1] = part[j]
+-- The first write frees memory: a server that is full goes on from here to the end.
+redis.call('HDEL', held, '')
+for i = 1, m, 4000 do
+  redis.call('HDEL', held, unpack(ARGV, 7 + i, 7 + math.min(i + 3999, m)))
+end
+if m_ttl ~= '' then
+  -- Most results are a task's first: then all go in at one blow.
+  local from = 0
+  local skip = {}
+  for _, position in ipairs(fenced) do
+    skip[position] = true
+  end
+  while from < m do
+    local upto = math.min(from + 2000, m)
+    local a, b = pairs_at + 2 * from, pairs_at + 2 * upto - 1
+    if #fenced == 0 and redis.call('MSETNX', unpack(ARGV, a, b)) == 1 then
+      if m_ttl ~= '0' then
+        for i = a, b, 2 do
+          redis.call('PEXPIRE', ARGV[i], m_ttl)
+        end
+      end
+      for i = a, b, 2 do
+        redis.call('PUBLISH', ARGV[i], ARGV[i + 1])
+      end
+    else
+      for i = from, upto - 1 do
+        if not skip[i] then
+          keep(ARGV[pairs_at + 2 * i], ARGV[pairs_at + 2 * i + 1], m_ttl)
+        end
       end
     end
+    from = upto
   end
-  return out
 end
 
--- The first write frees memory: a server that is full goes on from here to the end.
-local fenced = {}
-local entries = chunked('HMGET', tags)
-chunked('HDEL', tags)
-local seen = {}
 local released = {}
-
-at = 7
+at = others
 for i = 1, n do
   local entry = entries[i]
-  local action = ARGV[at + 1]
+  local tag, action = ARGV[at], ARGV[at + 1]
   at = at + 2
   local one, two
   if action ~= 'a' then
     one, two = ARGV[at], ARGV[at + 1]
     at = at + 2
   end
-  if seen[tags[i]] then
-    entry = nil
-  end
-  seen[tags[i]] = true
   if not entry then
-    fenced[#fenced + 1] = i - 1
-  elseif action == 'l' then
-    local step, queue, payload = split(entry)
-    if two == '1' then
-      payload = counted(payload)
+    fenced[#fenced + 1] = m + i - 1
+  else
+    redis.call('HDEL', held, tag)
+    if action == 'l' then
+      local step, queue, payload = split(entry)
+      if two == '1' then
+        payload = counted(payload)
+      end
+      if tonumber(one) > 0 then
+        local due = string.format('%.6f', now() + tonumber(one))
+        delay(delayed .. queue, due, step .. '\n' .. payload)
+      else
+        released[#released + 1] = {tonumber(tag), list(prefix, sep, queue, step), payload}
+      end
+    elseif action == 'j' then
+      local step, queue, payload = split(entry)
+      local past = string.match(payload, '^%s*{%s*"attempt"%s*:%s*(%d+)%s*,') or '0'
+      local id = string.format('%.0f', redis.call('INCR', KEYS[2]))
+      redis.call('HSET', ARGV[4] .. id, 'payload', payload, 'queue', queue, 'step', step,
+        'reason', one, 'kind', two, 'attempt', tonumber(past) + 1,
+        'at', string.format('%.6f', now()))
+      redis.call('ZADD', KEYS[3], id, id)
+      redis.call('ZADD', ARGV[5] .. queue, id, id)
     end
-    if tonumber(one) > 0 then
-      local due = string.format('%.6f', now() + tonumber(one))
-      delay(delayed .. queue, due, step .. '\n' .. payload)
-    else
-      released[#released + 1] = {tonumber(tags[i]), list(prefix, sep, queue, step), payload}
-    end
-  elseif action == 'j' then
-    local step, queue, payload = split(entry)
-    local past = string.match(payload, '^{"attempt":(%d+),') or '0'
-    local id = string.format('%.0f', redis.call('INCR', KEYS[2]))
-    local time = now()
-    redis.call('HSET', ARGV[4] .. id, 'payload', payload, 'queue', queue, 'step', step,
-      'reason', one, 'kind', two, 'attempt', tonumber(past) + 1,
-      'at', string.format('%.6f', time))
-    redis.call('ZADD', KEYS[3], id, id)
-    redis.call('ZADD', ARGV[5] .. queue, id, id)
   end
   local key = ARGV[at]
   if key ~= '' then

@@ -6,33 +6,52 @@
 --       then the steps, then the queues' names
 -- Answer: status (1, or 0 if the owner is lost), seconds until the next is due or '',
 --         flags, first tag,
---         then groups: {queue index, step, payload ...}
+--         then groups: {queue index, {payload ...}}
+-- flags: 1 sweep, 2 there are revocations, 4 what was unknown, 8 wake up when it is due
 local owner, limit = ARGV[1], tonumber(ARGV[2])
 local queues, steps, first = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not redis.call('ZSCORE', KEYS[1], owner) then
   return {0, '', 0, 0}
 end
 local time = now()
-local flags = 0
-local swept = redis.pcall('SET', KEYS[5], owner, 'NX', 'PX', ARGV[7])
-if type(swept) == 'table' then
-  if swept.err then
-    if not string.find(swept.err, 'OOM', 1, true) then
-      return redis.error_reply(swept.err)
-    end
-  else
-    flags = 1
+local each = 1 + 2 * steps
+
+-- All that may fail comes before the first write: a script that dies half-way keeps what
+-- it has written.
+local bad
+local function look(command, key, ...)
+  local got = redis.pcall(command, key, ...)
+  if type(got) == 'table' and got.err then
+    bad = bad or key
+    return nil
   end
+  return got
+end
+look('HLEN', KEYS[2])
+look('ZCARD', KEYS[4])
+local due, lengths, boxes = {}, {}, {}
+for queue = 0, queues - 1 do
+  local at = 6 + queue * each
+  due[queue] = look('ZRANGE', KEYS[at + 1], 0, 0, 'WITHSCORES')
+  for s = 1, steps do
+    lengths[at + 1 + s] = look('LLEN', KEYS[at + 1 + s])
+    boxes[at + 1 + s] = look('LLEN', KEYS[at + 1 + steps + s])
+  end
+end
+if bad then
+  return wrong(bad)
+end
+
+-- A server without memory refuses a script only before its first write, and this one it
+-- never refuses: what is taken is what makes room.
+redis.call('ZREM', KEYS[1], '')
+local flags = 0
+if redis.call('SET', KEYS[5], owner, 'NX', 'PX', ARGV[7]) then
+  flags = 1
 end
 if redis.call('EXISTS', KEYS[4]) == 1 then
   flags = flags + 2
 end
-local each = 1 + 2 * steps
-local names = 7 + steps
-local next_due = nil
-local groups = {}
-local writes = {}
-local total = 0
 
 if ARGV[6] ~= '' then
   -- An answer got lost on its way: what it carried is held, and nobody runs it.
@@ -48,99 +67,97 @@ if ARGV[6] ~= '' then
   end
 end
 
-local function take(queue, most)
+-- What is due goes to its list.
+local next_due = nil
+local available = 0
+for queue = 0, queues - 1 do
   local at = 6 + queue * each
-  local name = ARGV[names + queue + 1]
-  local due = redis.call('ZRANGE', KEYS[at + 1], 0, 0, 'WITHSCORES')
-  if due[2] then
-    if tonumber(due[2]) <= time then
+  if due[queue][2] then
+    if tonumber(due[queue][2]) <= time then
       local ready = redis.call('ZRANGEBYSCORE', KEYS[at + 1], '-inf', time, 'LIMIT', 0, 1000)
       for _, member in ipairs(ready) do
         local step, payload = string.match(member, '^(%d+)\n(.*)$')
-        redis.call('ZREM', KEYS[at + 1], member)
         -- Its step may be none of ours, if the options changed since.
-        local target = nil
+        local target = at + 2
         for s = 1, steps do
           if ARGV[7 + s] == step then
-            target = KEYS[at + 1 + s]
+            target = at + 1 + s
           end
         end
-        redis.call('LPUSH', target or KEYS[at + 2], payload)
+        redis.call('ZREM', KEYS[at + 1], member)
+        lengths[target] = redis.call('LPUSH', KEYS[target], payload or member)
       end
-      due = redis.call('ZRANGE', KEYS[at + 1], 0, 0, 'WITHSCORES')
+      due[queue] = redis.call('ZRANGE', KEYS[at + 1], 0, 0, 'WITHSCORES')
     end
-    if due[2] and (not next_due or tonumber(due[2]) < next_due) then
-      next_due = tonumber(due[2])
+    local at_last = tonumber(due[queue][2])
+    if at_last and (not next_due or at_last < next_due) then
+      next_due = at_last
     end
   end
   for s = 1, steps do
-    if most <= 0 then
-      return
-    end
-    local step = ARGV[7 + s]
-    local got
-    local box = KEYS[at + 1 + steps + s]
-    if redis.call('EXISTS', box) == 1 then
-      got = redis.call('RPOP', box, most) or {}
-      -- More than was asked for: back to where it came from.
-      while redis.call('LMOVE', box, KEYS[at + 1 + s], 'LEFT', 'RIGHT') do end
-      if #got < most then
-        for _, payload in ipairs(redis.call('RPOP', KEYS[at + 1 + s], most - #got) or {}) do
-          got[#got + 1] = payload
-        end
+    local list = at + 1 + s
+    if boxes[list] > 0 then
+      -- What came while nobody fetched is the oldest: it goes to the front again.
+      while redis.call('LMOVE', KEYS[list + steps], KEYS[list], 'LEFT', 'RIGHT') do
+        lengths[list] = lengths[list] + 1
       end
-    else
-      got = redis.call('RPOP', KEYS[at + 1 + s], most)
     end
-    if got and #got > 0 then
-      local group = {queue, step}
-      local head = step .. '\n' .. name .. '\n'
-      for i = 1, #got do
-        group[i + 2] = got[i]
-        writes[total + i] = head .. got[i]
-      end
-      total = total + #got
-      most = most - #got
-      groups[#groups + 1] = group
-    end
-  end
-end
-
-local share = limit
-if queues > 1 then
-  share = math.max(1, math.ceil(limit / queues))
-end
-for i = 0, queues - 1 do
-  take((first + i) % queues, math.min(share, limit - total))
-end
-if queues > 1 and total < limit then
-  for i = 0, queues - 1 do
-    take((first + i) % queues, limit - total)
+    available = available + lengths[list]
   end
 end
 
 local base = 0
-if total > 0 then
-  base = redis.call('INCRBY', KEYS[3], total) - total + 1
+local groups = {}
+if available > 0 then
+  local want = math.min(limit, available)
+  base = redis.call('INCRBY', KEYS[3], want) - want + 1
+  local total = 0
   local args = {}
-  for i = 1, total do
-    args[2 * i - 1] = string.format('%.0f', base + i - 1)
-    args[2 * i] = writes[i]
-    if i % 1000 == 0 then
-      redis.call('HSET', KEYS[2], unpack(args, 2 * i - 1999, 2 * i))
+  local function take(queue, most)
+    local at = 6 + queue * each
+    for s = 1, steps do
+      local list = at + 1 + s
+      if most <= 0 then
+        return
+      end
+      if lengths[list] > 0 then
+        local got = redis.call('RPOP', KEYS[list], most)
+        local count = #got
+        local head = ARGV[7 + s] .. '\n' .. ARGV[8 + steps + queue] .. '\n'
+        local n = 2 * total
+        for i = 1, count do
+          args[n + 1] = string.format('%.0f', base + total + i - 1)
+          args[n + 2] = head .. got[i]
+          n = n + 2
+        end
+        total = total + count
+        most = most - count
+        lengths[list] = lengths[list] - count
+        groups[#groups + 1] = {queue, got}
+      end
     end
   end
-  local rest = total % 1000
-  if rest > 0 then
-    redis.call('HSET', KEYS[2], unpack(args, 2 * (total - rest) + 1, 2 * total))
+  if queues > 1 then
+    local share = math.max(1, math.ceil(limit / queues))
+    for i = 0, queues - 1 do
+      take((first + i) % queues, math.min(share, limit - total))
+    end
+  end
+  if total < limit then
+    for i = 0, queues - 1 do
+      take((first + i) % queues, limit - total)
+    end
+  end
+  for i = 1, 2 * total, 4000 do
+    redis.call('HSET', KEYS[2], unpack(args, i, math.min(i + 3999, 2 * total)))
   end
 elseif next_due then
   -- One of those who wait is to wake up for what is due next; the others a little later.
   local wait = math.floor((next_due - time) * 1000) + 50
-  local claim = redis.pcall('SET', KEYS[6], owner, 'NX', 'PX', math.max(wait, 1))
-  if type(claim) == 'table' and not claim.err then
-    flags = flags + 8
-  elseif redis.call('GET', KEYS[6]) == owner then
+  if
+    redis.call('SET', KEYS[6], owner, 'NX', 'PX', math.max(wait, 1))
+    or redis.call('GET', KEYS[6]) == owner
+  then
     flags = flags + 8
   end
 end

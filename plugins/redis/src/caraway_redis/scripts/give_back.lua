@@ -12,15 +12,33 @@ if ARGV[5] ~= '' then
 end
 local count = 0
 local entries = redis.call('HGETALL', KEYS[5])
-local tags = {}
-local by_tag = {}
-for i = 1, #entries, 2 do
-  local tag = tonumber(entries[i])
-  tags[#tags + 1] = tag
-  by_tag[tag] = entries[i + 1]
-end
-table.sort(tags, function(a, b) return a > b end)
 local boxes = redis.call('HGET', KEYS[4], owner)
+-- First what may fail, before anything is written.
+local held = {}
+local checked = {}
+local function is_wrong(key)
+  if not checked[key] then
+    if other_type(key, 'list') then
+      return true
+    end
+    checked[key] = true
+  end
+end
+for i = 1, #entries, 2 do
+  local step, queue, payload = split(entries[i + 1])
+  local target = list(ARGV[1], ARGV[2], queue, step)
+  if is_wrong(target) then
+    return wrong(target)
+  end
+  held[#held + 1] = {tonumber(entries[i]), target, payload}
+end
+for _, target in string.gmatch(boxes or '', '([^\n]+)\n([^\n]+)\n?') do
+  if is_wrong(target) then
+    return wrong(target)
+  end
+end
+table.sort(held, function(a, b) return a[1] > b[1] end)
+-- The first write, which a server without memory never refuses.
 redis.call('ZREM', KEYS[1], owner)
 redis.call('HDEL', KEYS[2], owner)
 redis.call('HDEL', KEYS[3], owner)
@@ -36,15 +54,13 @@ if boxes then
     redis.call('ZADD', KEYS[6], string.format('%.3f', now() + tonumber(ARGV[6])), boxes)
   end
 end
-for _, tag in ipairs(tags) do
-  local step, queue, payload = split(by_tag[tag])
-  if step then
-    if ARGV[4] ~= '' then
-      payload = counted(payload)
-    end
-    redis.call('RPUSH', list(ARGV[1], ARGV[2], queue, step), payload)
-    count = count + 1
+for _, entry in ipairs(held) do
+  local payload = entry[3]
+  if ARGV[4] ~= '' then
+    payload = counted(payload)
   end
+  redis.call('RPUSH', entry[2], payload)
+  count = count + 1
 end
 redis.call('DEL', KEYS[5])
 return count

@@ -4,7 +4,10 @@ local time = now()
 local all = redis.call('ZRANGE', KEYS[1], 0, 99, 'WITHSCORES')
 for i = 1, #all, 2 do
   for box, target in string.gmatch(all[i], '([^\n]+)\n([^\n]+)\n?') do
-    while redis.call('LMOVE', box, target, 'LEFT', 'RIGHT') do end
+    local moved
+    repeat
+      moved = redis.pcall('LMOVE', box, target, 'LEFT', 'RIGHT')
+    until not moved or type(moved) == 'table'
   end
   if tonumber(all[i + 1]) < time then
     redis.call('ZREM', KEYS[1], all[i])

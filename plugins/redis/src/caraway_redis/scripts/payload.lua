@@ -6,20 +6,23 @@ local function now()
   return tonumber(t[1]) + tonumber(t[2]) / 1000000
 end
 
+-- For a key that holds something else than it should.
+local function wrong(key)
+  return redis.error_reply('WRONGTYPE of key ' .. key)
+end
+
 local function split(entry)
   return string.match(entry, '^(%d+)\n([^\n]*)\n(.*)$')
 end
 
 -- The payload with one delivery more on its count.
 local function counted(payload)
-  local n, rest = string.match(payload, '^{"attempt":(%d+),(.*)$')
+  local n, rest = string.match(payload, '^%s*{%s*"attempt"%s*:%s*(%d+)%s*,(.*)$')
   if n then
-    return '{"attempt":' .. (tonumber(n) + 1) .. ',' .. rest
+    return '{"attempt":' .. string.format('%.0f', tonumber(n) + 1) .. ',' .. rest
   end
-  if string.sub(payload, 1, 2) == '{"' then
-    return '{"attempt":1,' .. string.sub(payload, 2)
-  end
-  return payload
+  rest = string.match(payload, '^%s*{%s*(".*)$')
+  return rest and '{"attempt":1,' .. rest or payload
 end
 
 -- Delays a member, and tells who waits of it if it is due soon.
@@ -39,4 +42,12 @@ local function list(prefix, sep, queue, step)
     return prefix .. queue
   end
   return prefix .. queue .. sep .. step
+end
+
+-- The type of a key that isn't as wanted; nil if all is well.
+local function other_type(key, want)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and kind ~= want then
+    return kind
+  end
 end

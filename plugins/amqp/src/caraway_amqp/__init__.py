@@ -1,0 +1,1 @@
+"""RabbitMQ for Caraway: broker, and results over reply queues, on Celery's wire."""

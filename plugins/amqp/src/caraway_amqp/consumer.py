@@ -1,0 +1,466 @@
+"""One owner's consumer: a connection of its own, so that a broker that blocks publishers
+still takes its acknowledgements.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from caraway.errors import TransportError
+from caraway.interfaces.transport import Consumer
+from caraway.message import Delivery, Owner, Publication, Settlement, Tag
+from caraway_amqp import frames
+from caraway_amqp.arrivals import Arrival, Reader, again, consumer_of, number_of
+from caraway_amqp.dead_letters import letter_of
+from caraway_amqp.frames import acknowledge, give_back, method, short
+from caraway_amqp.link import Channel, Link
+from caraway_amqp.tables import dump_table
+from caraway_amqp.topology import derived
+
+if TYPE_CHECKING:
+    from caraway_amqp.transport import AmqpTransport
+
+_EXACT = 4
+"""Windows up to this size follow the limit exactly, larger ones in powers of two."""
+_MOST = 16384
+
+
+class AmqpConsumer(Consumer):
+    """See `Consumer`.
+
+    Args:
+        transport: for publishing what is to take a delivery's place.
+        owner: whose.
+        queues: names of the task queues.
+    """
+
+    def __init__(self, transport: AmqpTransport, owner: Owner, queues: Sequence[str]) -> None:
+        self.place = transport.address.place
+        self.owner = owner
+        self.queues = queues
+        self._transport = transport
+        self._reader = Reader(transport.attempts, transport.clock)
+        self._link: Link | None = None
+        self._channel: Channel | None = None
+        self._base = 0
+        self._held: dict[int, Arrival] = {}
+        self._suspects: deque[Arrival] = deque()
+        self._moving: list[Arrival] = []
+        self._sources: dict[str, tuple[str, bool]] = {}
+        self._current: list[str] = []
+        self._window = 0
+        self._mark = 0
+        """Numbers above it came through the open window."""
+        self._serial = 0
+        self._deleted: set[str] = set()
+        self._closed = False
+        self._ears, self._mouth = os.pipe()
+        os.set_blocking(self._ears, False)
+        os.set_blocking(self._mouth, False)
+
+    # -- the connection ----------------------------------------------------------------
+
+    def open(self, timeout: float = 0.0) -> Channel:
+        """The channel, connected to if need be."""
+        if self._closed:
+            raise TransportError("the consumer is closed", hint="Open a new one.")
+        channel = self._channel
+        if channel is not None and channel.error is None and channel.link.error is None:
+            return channel
+        self._lost()
+        self._transport.ensure(self.queues)
+        link = self._transport.connect(timeout, f"caraway {self.owner.worker or 'consumer'}")
+        with link.lock:
+            channel = link.channel()
+            self._base = self._transport.new_base()
+            self._link, self._channel = link, channel
+            data = self._qos(channel, 1)
+            for queue in self.queues:
+                data += self._consume(channel, queue, suspect=True)
+            channel.send(data)
+        return channel
+
+    def _lost(self) -> None:
+        """The connection is gone, and all that was delivered on it returns to its queues.
+        What had not been handed out did not count."""
+        attempts = self._transport.attempts
+        for arrival in (*self._held.values(), *self._suspects, *self._moving):
+            handed = arrival.number in self._held
+            attempts.note(
+                arrival.queue, arrival.delivery.message, arrival.delivery.attempt - (not handed)
+            )
+        for arrival in self._unread():
+            attempts.note(arrival.queue, arrival.delivery.message, arrival.delivery.attempt - 1)
+        link, self._link, self._channel = self._link, None, None
+        if link is not None and link.error is None:
+            with link.lock:
+                link.close()
+        self._held.clear()
+        self._suspects.clear()
+        self._moving.clear()
+        self._sources.clear()
+        self._current.clear()
+        self._window = self._mark = 0
+
+    def _unread(self) -> list[Arrival]:
+        """What came and was not looked at yet."""
+        if self._channel is None:
+            return []
+        contents = list(self._channel.deliveries)
+        self._channel.deliveries.clear()
+        return [
+            arrival
+            for arrival in (self._reader.read(each, self._base, self._sources) for each in contents)
+            if arrival.verdict == "run"
+        ]
+
+    def _qos(self, channel: Channel, count: int) -> bytes:
+        return method(channel.number, frames.BASIC_QOS, b"\0\0\0\0%b\0" % count.to_bytes(2, "big"))
+
+    def _consume(self, channel: Channel, queue: str, *, suspect: bool) -> bytes:
+        self._serial += 1
+        tag = f"{self._serial}"
+        self._sources[tag] = (queue, suspect)
+        if not suspect:
+            self._current.append(tag)
+        source = derived("suspects", queue) if suspect else queue
+        # 8: no answer is wanted.
+        arguments = b"\0\0" + short(source) + short(tag) + b"\x08" + dump_table({})
+        return method(channel.number, frames.BASIC_CONSUME, arguments)
+
+    # -- the window --------------------------------------------------------------------
+
+    def _open_window(self, channel: Channel, limit: int) -> None:
+        """Have as many messages delivered ahead as a fetch of this limit will want."""
+        wanted = limit if limit <= _EXACT else min(2 << (limit - 1).bit_length(), _MOST)
+        window, mark = self._window, self._mark
+        if self._held:
+            # What runs takes up its part of the window, if it came through this one.
+            window -= sum(1 for number in self._held if number > mark)
+        if limit <= window <= (wanted if limit <= _EXACT else wanted * 2):
+            return
+        data = self._cancel(channel) + self._qos(channel, wanted)
+        for queue in self.queues:
+            data += self._consume(channel, queue, suspect=False)
+        channel.send(data)
+        self._window = wanted
+        self._mark = max(self._mark, *self._held) if self._held else self._mark
+
+    def _cancel(self, channel: Channel) -> bytes:
+        data = b"".join(
+            method(channel.number, frames.BASIC_CANCEL, short(tag) + b"\1") for tag in self._current
+        )
+        self._current.clear()
+        return data
+
+    def recede(self) -> None:
+        channel, link = self._channel, self._link
+        if channel is None or link is None or not self._window or link.error is not None:
+            return
+        with link.lock:
+            if len(self._held) >= self._window * len(self.queues) and not channel.deliveries:
+                return
+            try:
+                self._close_window(channel)
+                self._return_unread(channel)
+            except TransportError:
+                # The connection went: so did what was delivered ahead.
+                return
+
+    def _return_unread(self, channel: Channel) -> None:
+        """Give back what came and was not handed out."""
+        attempts = self._transport.attempts
+        data = []
+        for content in list(channel.deliveries):
+            if self._sources[consumer_of(content[0])][1]:
+                continue
+            channel.deliveries.remove(content)
+            arrival = self._reader.read(content, self._base, self._sources)
+            if arrival.verdict == "move":
+                # Its place is elsewhere; whoever gets it again sees that, too.
+                attempts.take(arrival.queue, arrival.delivery.message)
+            else:
+                message, count = arrival.delivery.message, arrival.delivery.attempt - 1
+                attempts.note(arrival.queue, message, count)
+            data.append(give_back(channel.number, number_of(content[0])))
+        if data:
+            channel.send(b"".join(data))
+
+    # -- fetch -------------------------------------------------------------------------
+
+    def fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
+        deadline = monotonic() + timeout
+        channel = self.open()
+        link = channel.link
+        if limit <= 0:
+            return ()
+        last = False
+        while True:
+            with link.lock:
+                self._reopen(channel)
+                if not last:
+                    self._open_window(channel, limit)
+                while len(channel.deliveries) < limit and link.read():
+                    pass
+                taken = self._take(channel, limit)
+                if taken or last:
+                    if last:
+                        self._return_unread(channel)
+                    return taken
+                channel.check()
+                left = deadline - monotonic()
+                if left <= 0:
+                    # What is on its way comes before the answer.  And nobody keeps a
+                    # window open who may not look through it for a while.
+                    last = True
+                    self._close_window(channel)
+                    continue
+            if self._wait(link, left):
+                return ()
+
+    def _close_window(self, channel: Channel) -> None:
+        data = self._cancel(channel)
+        self._window = 0
+        channel.answer(data + self._qos(channel, 1), frames.BASIC_QOS_OK, timeout=5.0)
+        # What the queue had sent waits behind that in the channel's process, and comes
+        # before this.
+        channel.answer(self._qos(channel, 1), frames.BASIC_QOS_OK, timeout=5.0)
+
+    def _wait(self, link: Link, left: float) -> bool:
+        """Wait for something to read; True if woken instead."""
+        with link.lock:
+            link.tick()
+        link.wait(min(left, 1.0), also=self._ears)
+        try:
+            return bool(os.read(self._ears, 4096))
+        except BlockingIOError:
+            return False
+
+    def _take(self, channel: Channel, limit: int) -> list[Delivery]:
+        deliveries, held, read = channel.deliveries, self._held, self._reader.read
+        base, sources = self._base, self._sources
+        taken: list[Delivery] = []
+        while deliveries and len(taken) < limit:
+            arrival = read(deliveries.popleft(), base, sources)
+            if arrival.verdict == "move":
+                self._moving.append(arrival)
+            elif arrival.suspect:
+                self._suspects.append(arrival)
+            else:
+                held[arrival.number] = arrival
+                taken.append(arrival.delivery)
+        if self._moving:
+            try:
+                self._move(channel)
+            except TransportError:
+                if not taken:
+                    raise
+        if not taken and self._suspects:
+            # Alone, so that nobody is suspected for what it does.
+            arrival = self._suspects.popleft()
+            held[arrival.number] = arrival
+            taken.append(arrival.delivery)
+        return taken
+
+    def _move(self, channel: Channel) -> None:
+        """Publish what takes the place of these, then acknowledge them: killed between
+        the two, a message is there twice."""
+        moving = self._moving
+        self._transport.publisher.publish(
+            [arrival.publication for arrival in moving if arrival.publication],
+            extras=[arrival.extra for arrival in moving],
+        )
+        channel.send(b"".join(acknowledge(channel.number, a.number) for a in moving))
+        self._moving = []
+
+    def _reopen(self, channel: Channel) -> None:
+        """Queues that were deleted are made again, and what they held is no longer ours."""
+        gone = {self._sources[tag] for tag in channel.cancelled if tag in self._sources}
+        gone |= {(queue, suspect) for queue in self._deleted for suspect in (False, True)}
+        if not gone:
+            return
+        again_ = set(channel.cancelled)
+        channel.cancelled.clear()
+        self._deleted.clear()
+        for queue, suspect in gone:
+            self._drop(queue, suspect)
+        names = sorted({queue for queue, _ in gone})
+        for name in names:
+            self._transport.publisher.forget(name)
+        if not again_:
+            return
+        self._transport.ensure(names)
+        data = b""
+        if any(suspect for _, suspect in gone):
+            data += self._qos(channel, 1)
+            for queue, suspect in gone:
+                if suspect:
+                    data += self._consume(channel, queue, suspect=True)
+        channel.send(data + self._cancel(channel))
+        self._window = 0
+
+    def _drop(self, queue: str, suspect: bool) -> None:
+        for number, arrival in list(self._held.items()):
+            if arrival.queue == queue and arrival.suspect == suspect:
+                del self._held[number]
+        channel = self._channel
+        if channel is not None:
+            for content in list(channel.deliveries):
+                if self._sources[consumer_of(content[0])] == (queue, suspect):
+                    channel.deliveries.remove(content)
+
+    def deleted(self, queue: str) -> tuple[int, int]:
+        """This process deleted a queue; how many of its messages were handed out here,
+        and how many had come ahead."""
+        counts = self.counts(queue)
+        self._deleted.add(queue)
+        return counts
+
+    def counts(self, queue: str) -> tuple[int, int]:
+        """How many messages of a queue are handed out, and how many came ahead."""
+        held = sum(1 for arrival in list(self._held.values()) if arrival.queue == queue)
+        channel, ahead = self._channel, 0
+        if channel is not None and channel.link.error is None:
+            ahead = sum(
+                1
+                for content in list(channel.deliveries)
+                if self._sources.get(consumer_of(content[0]), ("", False))[0] == queue
+            )
+            ahead += sum(1 for arrival in list(self._suspects) if arrival.queue == queue)
+        return held, ahead
+
+    # -- settle ------------------------------------------------------------------------
+
+    def settle(self, settlements: Sequence[Settlement]) -> Sequence[Tag]:
+        channel, link = self._channel, self._link
+        if channel is None or link is None:
+            return [settlement.tag for settlement in settlements]
+        with link.lock:
+            try:
+                link.read()
+                channel.check()
+            except TransportError:
+                return [settlement.tag for settlement in settlements]
+            if channel.cancelled or self._deleted:
+                gone = {self._sources[t] for t in channel.cancelled if t in self._sources}
+                gone |= {(q, s) for q in self._deleted for s in (False, True)}
+                for queue, suspect in gone:
+                    self._drop(queue, suspect)
+            return self._settle(channel, settlements)
+
+    def _settle(self, channel: Channel, settlements: Sequence[Settlement]) -> Sequence[Tag]:
+        held, base, mask = self._held, self._base, (1 << 40) - 1
+        fenced: list[Tag] = []
+        acks: list[int] = []
+        nacks: list[int] = []
+        replaced: list[tuple[int, Publication, dict[str, Any]]] = []
+        chosen: dict[int, Arrival] = {}
+        notes: list[tuple[Arrival, int]] = []
+        for settlement in settlements:
+            tag = settlement.tag
+            number = tag & mask if type(tag) is int and tag & ~mask == base else 0
+            arrival = held.get(number)
+            if arrival is None or number in chosen:
+                fenced.append(tag)
+                continue
+            chosen[number] = arrival
+            if settlement.action == "ack":
+                acks.append(number)
+            elif settlement.action == "reject":
+                replaced.append((number, *letter_of(arrival.delivery, settlement, self._now())))
+            else:
+                count = arrival.delivery.attempt - (not settlement.counted)
+                if settlement.delay > 0:
+                    due = self._now() + settlement.delay
+                    replaced.append((number, *again(arrival.delivery, arrival.queue, count, due)))
+                elif arrival.suspect:
+                    home = derived("suspects", arrival.queue)
+                    replaced.append((number, *again(arrival.delivery, home, count, 0.0)))
+                else:
+                    nacks.append(number)
+                    notes.append((arrival, count))
+        if replaced:
+            self._transport.publisher.publish(
+                [each[1] for each in replaced], extras=[each[2] for each in replaced]
+            )
+            acks += [each[0] for each in replaced]
+        for arrival, count in notes:
+            self._transport.attempts.note(arrival.queue, arrival.delivery.message, count)
+        for number in chosen:
+            del held[number]
+        try:
+            channel.send(self._frames(channel.number, acks, nacks))
+        except TransportError:
+            fenced += [base | number for number in chosen]
+        return fenced
+
+    def _frames(self, channel: int, acks: list[int], nacks: list[int]) -> bytes:
+        # In order of their tags: quorum queues give back in this order.
+        parts = [give_back(channel, number) for number in sorted(nacks)]
+        if acks:
+            acks.sort()
+            still = [*self._held, *(arrival.number for arrival in self._suspects)]
+            still += [arrival.number for arrival in self._moving]
+            lowest = min(still, default=acks[-1] + 1)
+            whole = [number for number in acks if number < lowest]
+            if whole:
+                parts.append(acknowledge(channel, whole[-1], multiple=True))
+            parts += [acknowledge(channel, number) for number in acks[len(whole) :]]
+        return b"".join(parts)
+
+    def _now(self) -> float:
+        return self._transport.clock()
+
+    # -- the end -----------------------------------------------------------------------
+
+    def wake(self) -> None:
+        try:
+            os.write(self._mouth, b"w")
+        except OSError:
+            # Full of wakes, or closed.
+            pass
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        channel, link = self._channel, self._link
+        try:
+            if channel is not None and link is not None and link.error is None:
+                with link.lock:
+                    self._give_all_back(channel)
+                    link.close()
+        except TransportError:
+            # The broker gives all back when the connection ends.
+            pass
+        finally:
+            self._held.clear()
+            self._channel = self._link = None
+            self._transport.consumers.discard(self)
+            os.close(self._ears)
+            os.close(self._mouth)
+
+    def _give_all_back(self, channel: Channel) -> None:
+        channel.answer(
+            self._cancel(channel) + self._qos(channel, 1), frames.BASIC_QOS_OK, timeout=5.0
+        )
+        settlements = [
+            Settlement(arrival.delivery.tag, "release", counted=False)
+            for arrival in self._held.values()
+        ]
+        while channel.deliveries:
+            arrival = self._reader.read(channel.deliveries.popleft(), self._base, self._sources)
+            if arrival.verdict == "move":
+                channel.send(give_back(channel.number, arrival.number))
+                continue
+            self._held[arrival.number] = arrival
+            settlements.append(Settlement(arrival.delivery.tag, "release", counted=False))
+        for arrival in self._suspects:
+            self._held[arrival.number] = arrival
+            settlements.append(Settlement(arrival.delivery.tag, "release", counted=False))
+        self._suspects.clear()
+        self._settle(channel, settlements)

@@ -1,0 +1,73 @@
+"""What the broker and the client library raise, in Caraway's words."""
+
+from __future__ import annotations
+
+from caraway.errors import TransportError, TransportUnavailable
+
+NO_ROUTE, NOT_FOUND, LOCKED, MISMATCH, REFUSED = 312, 404, 405, 406, 403
+_PASSING = frozenset({311, 313, 320, 504, 506, 541})
+"""Reply codes after which trying again may help: resources, forced closes, restarts."""
+
+
+class ChannelClosed(TransportError):
+    """The broker refused something, and closed the channel over it.
+
+    Attributes:
+        code: AMQP's reply code, e.g. 404.
+        text: what the broker said.
+    """
+
+    def __init__(self, code: int, text: str, hint: str = "") -> None:
+        super().__init__(f"RabbitMQ refused: {text} ({code})", hint=hint or _HINTS.get(code, ""))
+        self.code = code
+        self.text = text
+
+
+_HINTS = {
+    MISMATCH: "Declare the queue as it is in the broker (task_default_queue_type, "
+    "task_queue_max_priority, arguments in task_queues), or delete it there and let it be "
+    "made anew.",
+    REFUSED: "Give the user the rights to configure, write and read: rabbitmqctl "
+    'set_permissions -p VHOST USER ".*" ".*" ".*".',
+    LOCKED: "Another connection has this queue for itself; end that one, or take another name.",
+}
+
+
+def closed(code: int, text: str, shown: str) -> TransportError:
+    """The broker closed the connection."""
+    said = f"{shown} closed the connection: {text} ({code})"
+    if code in _PASSING:
+        return TransportUnavailable(said, hint="It is reconnected to when it is used again.")
+    return TransportError(said, hint=_HINTS.get(code, "The log of the broker may say more."))
+
+
+def connecting(exc: BaseException, shown: str, vhost: str) -> TransportError:
+    """What a failed attempt to connect means."""
+    from ssl import SSLError
+
+    from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
+
+    if isinstance(exc, AccessRefused):
+        return TransportError(
+            f"{shown} refused the login: {exc.message}",
+            hint="Check user, password and broker_login_method; the user guest may only come "
+            "from the broker's own host.",
+        )
+    if isinstance(exc, NotAllowed):
+        return TransportError(
+            f"{shown} refused the virtual host {vhost!r}: {exc.message}",
+            hint=f"Make it (rabbitmqctl add_vhost {vhost}) and give the user its rights, or "
+            "name another in the URL: amqp://host/vhost.",
+        )
+    if isinstance(exc, SSLError):
+        return TransportError(
+            f"TLS with {shown} failed: {exc}",
+            hint="Check broker_use_ssl: ca_certs, server_hostname; and that the port speaks TLS.",
+        )
+    if isinstance(exc, AMQPError):
+        code = getattr(exc, "reply_code", 0) or 0
+        return closed(code or 320, str(exc), shown)
+    return TransportUnavailable(
+        f"{shown} can't be reached: {exc or type(exc).__name__}",
+        hint="Is RabbitMQ running there? The broker_url says where.",
+    )

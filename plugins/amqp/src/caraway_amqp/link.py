@@ -1,0 +1,499 @@
+"""One connection to RabbitMQ: frames in, frames out.
+
+py-amqp connects, speaks TLS and logs in.  From there on the socket is read and written
+here, in large pieces, because py-amqp reads each frame with three system calls and writes
+each message with one.  A link is used by one thread at a time (`Link.lock`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from struct import Struct
+from time import monotonic
+from typing import Any
+
+from caraway.errors import TransportError, TransportUnavailable
+from caraway_amqp import frames, heart
+from caraway_amqp.faults import ChannelClosed, closed, connecting
+from caraway_amqp.frames import short
+from caraway_amqp.options import Address
+
+_frame = Struct(">BHI").unpack_from
+_method = Struct(">HH").unpack_from
+_size = Struct(">Q").unpack_from
+_reply = Struct(">H").unpack_from
+_RECV = 256 * 1024
+PATIENCE = 30.0
+"""Seconds for one answer where nobody says otherwise."""
+
+Content = tuple[bytes, bytes, bytes]
+"""Payload of the method that brought it, payload of its header, its body."""
+
+
+class Link:
+    """An open connection.
+
+    Args:
+        address: see `Address`.
+        name: shown by the broker's management pages.
+        timeout: seconds to connect.
+
+    Raises:
+        TransportUnavailable: the broker isn't there.
+        TransportError: it refuses login or virtual host.
+    """
+
+    def __init__(self, address: Address, name: str, timeout: float = 0.0) -> None:
+        self.address = address
+        self.lock = threading.RLock()
+        self.blocked = ""
+        """Why the broker takes no messages just now; empty if it does."""
+        self.error: TransportError | None = None
+        self.channels: dict[int, Channel] = {}
+        self._numbers = itertools.count(2)
+        self._free: list[int] = []
+        self._rest = b""
+        self._connect(name, timeout or address.timeout)
+        self.heard = self.said = monotonic()
+        heart.watch(self)
+
+    def _connect(self, name: str, timeout: float) -> None:
+        from amqp import Connection
+        from amqp.exceptions import AMQPError
+
+        address = self.address
+        properties = {
+            "product": "Caraway",
+            "connection_name": name,
+            "capabilities": {
+                "basic.nack": True,
+                "connection.blocked": True,
+                "consumer_cancel_notify": True,
+                "exchange_exchange_bindings": True,
+                "per_consumer_qos": True,
+                "publisher_confirms": True,
+                "authentication_failure_close": True,
+            },
+            **address.properties,
+        }
+        login: dict[str, Any] = {"login_method": address.login or None}
+        if not address.login and not address.tls:
+            login["login_method"] = "PLAIN"
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        try:
+            connection = Connection(
+                f"{host}:{address.port}", address.username, address.password,
+                virtual_host=address.vhost, ssl=address.tls or False,
+                connect_timeout=timeout, read_timeout=timeout, write_timeout=timeout,
+                heartbeat=int(address.heartbeat), client_properties=properties, **login,
+            )  # fmt: skip
+            try:
+                connection.connect()
+            except BaseException:
+                connection.collect()
+                raise
+        except (OSError, AMQPError, ValueError) as exc:
+            raise connecting(exc, address.shown, address.vhost) from exc
+        transport = connection.transport
+        self.frame_max: int = connection.frame_max
+        self.heartbeat: int = connection.heartbeat
+        self._rest = bytes(getattr(transport, "_read_buffer", b""))
+        # py-amqp's object goes; its finalizer must not take the socket along.
+        self.socket: socket.socket = transport.sock
+        transport.sock = None
+        transport.connected = False
+        self._tls = address.tls is not None
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.socket.setsockopt(socket.SOL_SOCKET, option, bytes(16))
+        self.socket.setblocking(False)
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(self.socket, select.POLLIN)
+
+    # -- channels ----------------------------------------------------------------------
+
+    def channel(self, *, timeout: float = PATIENCE) -> Channel:
+        """Open a channel."""
+        channel = self.new_channel()
+        channel.call(frames.CHANNEL_OPEN, b"\0", frames.CHANNEL_OPEN_OK, timeout=timeout)
+        return channel
+
+    def new_channel(self, number: int = 0) -> Channel:
+        """A channel whose opening is still to be sent.  Number 1 is only for who asks
+        for it."""
+        number = number or (self._free.pop() if self._free else next(self._numbers))
+        channel = Channel(self, number)
+        self.channels[channel.number] = channel
+        return channel
+
+    def release(self, number: int) -> None:
+        """This channel is closed; its number may be used again."""
+        if self.channels.pop(number, None) is not None and number != 1:
+            self._free.append(number)
+
+    # -- bytes -------------------------------------------------------------------------
+
+    def send(self, data: bytes, *, timeout: float = PATIENCE) -> None:
+        """Write; what comes in meanwhile is read, so that neither waits for the other.
+
+        Raises:
+            TransportError: the connection is or goes down, or nothing is taken in time.
+        """
+        if self.error is not None:
+            raise self.error
+        sock = self.socket
+        try:
+            sent = sock.send(data)
+        except (BlockingIOError, OSError) as exc:
+            sent = self._soft(exc)
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:], timeout)
+        self.said = monotonic()
+
+    def _send_rest(self, view: memoryview, timeout: float) -> None:
+        deadline = monotonic() + timeout
+        while view:
+            left = deadline - monotonic()
+            if left <= 0:
+                raise self.fail(
+                    TransportUnavailable(
+                        f"{self.address.shown} takes no data"
+                        + (f": it blocks publishers ({self.blocked})" if self.blocked else ""),
+                        hint="See its alarms: rabbitmqctl status.",
+                    )
+                )
+            select.select([self.socket], [self.socket], [], min(left, 1.0))
+            self.read()
+            if self.error is not None:
+                raise self.error
+            try:
+                sent = self.socket.send(view[: 1 << 20])
+            except (BlockingIOError, OSError) as exc:
+                sent = self._soft(exc)
+            view = view[sent:]
+
+    def _soft(self, exc: OSError) -> int:
+        """0 where the socket only isn't ready; raises where it is down."""
+        from ssl import SSLWantReadError, SSLWantWriteError
+
+        if isinstance(exc, BlockingIOError | SSLWantReadError | SSLWantWriteError):
+            return 0
+        raise self.fail(
+            TransportUnavailable(
+                f"the connection to {self.address.shown} broke: {exc}",
+                hint="It is reconnected to when it is used again.",
+            )
+        ) from exc
+
+    def read(self) -> bool:
+        """Read what is there, without waiting; True if there was something.
+
+        Raises:
+            TransportError: the connection is or goes down.
+        """
+        if self.error is not None:
+            raise self.error
+        try:
+            data = self.socket.recv(_RECV)
+        except (BlockingIOError, OSError) as exc:
+            self._soft(exc)
+            if not self._rest:
+                return False
+            data = b""
+            if not self._complete():
+                return False
+        else:
+            if not data:
+                raise self.fail(
+                    TransportUnavailable(
+                        f"{self.address.shown} closed the connection",
+                        hint="It is reconnected to when it is used again.",
+                    )
+                )
+        self.heard = monotonic()
+        self._parse(self._rest + data if self._rest else data)
+        return True
+
+    def _complete(self) -> bool:
+        rest = self._rest
+        return len(rest) >= 7 and len(rest) >= _frame(rest, 0)[2] + 8
+
+    def wait(self, timeout: float, *, also: int = -1) -> bool:
+        """Wait until there is something to read, or ``also`` (a file descriptor) is
+        readable; True if there is something to read."""
+        if self._rest and self._complete():
+            return True
+        if self._tls and self.socket.pending():  # type: ignore[attr-defined]
+            return True
+        timeout = max(0.0, timeout)
+        if self._poll is None or also >= 0:
+            wanted: list[Any] = [self.socket] if also < 0 else [self.socket, also]
+            if self._poll is not None:
+                poll = select.poll()
+                for each in wanted:
+                    poll.register(each, select.POLLIN)
+                ready = [number for number, _ in poll.poll(timeout * 1000.0)]
+                return self.socket.fileno() in ready
+            return self.socket in select.select(wanted, [], [], timeout)[0]
+        return bool(self._poll.poll(timeout * 1000.0))
+
+    def pump(self, timeout: float) -> bool:
+        """Wait for something to come, and read it; True if it did.
+
+        Raises:
+            TransportError: the connection is or goes down.
+        """
+        if self.error is not None:
+            raise self.error
+        self.tick()
+        return self.wait(min(timeout, 1.0) if self.heartbeat else timeout) and self.read()
+
+    def tick(self) -> None:
+        """Send a heartbeat where it is time, and notice that the broker sends none.
+
+        Raises:
+            TransportError: the connection is or goes down.
+        """
+        if not self.heartbeat or self.error is not None:
+            return
+        now = monotonic()
+        if now - self.said >= self.heartbeat / 3:
+            self.send(frames.HEARTBEAT_FRAME, timeout=1.0)
+        if now - self.heard > self.heartbeat * 2.5 and not self.wait(0):
+            raise self.fail(
+                TransportUnavailable(
+                    f"nothing was heard of {self.address.shown} for {now - self.heard:.0f} s",
+                    hint="It is reconnected to when it is used again.",
+                )
+            )
+
+    def _parse(self, data: bytes) -> None:
+        at, end, channels = 0, len(data), self.channels
+        while end - at >= 8:
+            kind, number, size = _frame(data, at)
+            stop = at + 7 + size
+            if stop >= end:
+                break
+            if data[stop] != 0xCE:
+                self._rest = b""
+                raise self.fail(
+                    TransportUnavailable(f"{self.address.shown} sent what is no AMQP frame")
+                )
+            payload = data[at + 7 : stop]
+            at = stop + 1
+            if number:
+                channel = channels.get(number)
+                if channel is not None:
+                    channel.take(kind, payload)
+            elif kind == frames.METHOD:
+                self._about_connection(payload)
+        self._rest = data[at:]
+
+    def _about_connection(self, payload: bytes) -> None:
+        which = _method(payload)
+        if which == frames.CONNECTION_CLOSE:
+            (code,) = _reply(payload, 4)
+            text = payload[7 : 7 + payload[6]].decode(errors="replace")
+            try:
+                self.socket.send(frames.method(0, frames.CONNECTION_CLOSE_OK))
+            except OSError:
+                pass
+            raise self.fail(closed(code, text, self.address.shown))
+        if which == frames.CONNECTION_BLOCKED:
+            self.blocked = payload[5 : 5 + payload[4]].decode(errors="replace") or "no reason given"
+        elif which == frames.CONNECTION_UNBLOCKED:
+            self.blocked = ""
+
+    # -- the end -----------------------------------------------------------------------
+
+    def fail(self, error: TransportError) -> TransportError:
+        """The connection is done for; returns the error for raising."""
+        if self.error is None:
+            self.error = error
+            heart.forget(self)
+            self.socket.close()
+        return self.error
+
+    def close(self) -> None:
+        """Say good-bye.  Idempotent."""
+        if self.error is not None:
+            return
+        arguments = b"\x00\xc8" + short("bye") + b"\0\0\0\0"
+        try:
+            self.send(frames.method(0, frames.CONNECTION_CLOSE, arguments), timeout=1.0)
+            # The answer says that all before it was done.
+            deadline = monotonic() + 1.0
+            self.channels.clear()
+            while monotonic() < deadline and self.wait(deadline - monotonic()):
+                data = self.socket.recv(_RECV)
+                self._rest += data
+                if not data or b"\x00\x0a\x00\x33\xce" in self._rest[-4096:]:
+                    break
+        except (TransportError, OSError):
+            pass
+        self.fail(TransportUnavailable("the connection is closed"))
+
+
+class Channel:
+    """One channel of a link.
+
+    Attributes:
+        deliveries: what was delivered and not yet taken from here.
+        returned: what could not be routed, with what it says about itself.
+        cancelled: tags of consumers that the broker ended.
+    """
+
+    def __init__(self, link: Link, number: int) -> None:
+        self.link = link
+        self.number = number
+        self.error: TransportError | None = None
+        self.deliveries: deque[Content] = deque()
+        self.returned: list[Content] = []
+        self.cancelled: list[str] = []
+        self.confirmed: Callable[[int, bool, bool], None] | None = None
+        """Called with tag, whether all before it are meant too, and whether it is refused."""
+        self._expected: tuple[tuple[int, int], ...] = ()
+        self._answer: tuple[tuple[int, int], bytes] | None = None
+        self._brought = b""
+        self._header = b""
+        self._missing = -1
+        self._pieces: list[bytes] = []
+
+    # -- what comes --------------------------------------------------------------------
+
+    def take(self, kind: int, payload: bytes) -> None:
+        """A frame of this channel."""
+        if kind == frames.METHOD:
+            which = _method(payload)
+            if which == frames.BASIC_DELIVER:
+                self._brought = payload
+                self._missing = -1
+            else:
+                self._take_method(which, payload)
+        elif kind == frames.HEADER:
+            self._header = payload
+            (self._missing,) = _size(payload, 4)
+            if not self._missing:
+                self._content(b"")
+        elif kind == frames.BODY:
+            size = len(payload)
+            if size == self._missing and not self._pieces:
+                self._content(payload)
+                return
+            self._pieces.append(payload)
+            self._missing -= size
+            if self._missing <= 0:
+                body, self._pieces = b"".join(self._pieces), []
+                self._content(body)
+
+    def _content(self, body: bytes) -> None:
+        brought = self._brought
+        which = _method(brought)
+        found = (brought, self._header, body)
+        if which == frames.BASIC_DELIVER:
+            self.deliveries.append(found)
+        elif which == frames.BASIC_RETURN:
+            self.returned.append(found)
+        else:
+            self.got: Content = found
+            self._answer = (which, brought)
+
+    def _take_method(self, which: tuple[int, int], payload: bytes) -> None:
+        if which == frames.BASIC_ACK or which == frames.BASIC_NACK:
+            if self.confirmed is not None:
+                tag = int.from_bytes(payload[4:12], "big")
+                self.confirmed(tag, bool(payload[12] & 1), which == frames.BASIC_NACK)
+        elif which in (frames.BASIC_RETURN, frames.BASIC_GET_OK):
+            self._brought = payload
+        elif which == frames.BASIC_CANCEL:
+            self.cancelled.append(payload[5 : 5 + payload[4]].decode(errors="replace"))
+        elif which == frames.CHANNEL_CLOSE:
+            (code,) = _reply(payload, 4)
+            text = payload[7 : 7 + payload[6]].decode(errors="replace")
+            self.error = ChannelClosed(code, text)
+            self.link.send(frames.method(self.number, frames.CHANNEL_CLOSE_OK), timeout=1.0)
+            self.link.release(self.number)
+        elif which == frames.CHANNEL_FLOW:
+            self.link.send(
+                frames.method(self.number, frames.CHANNEL_FLOW_OK, payload[4:5]), timeout=1.0
+            )
+        elif which in self._expected:
+            self._answer = (which, payload)
+
+    # -- what is asked -----------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises what closed this channel or its connection."""
+        if self.error is not None:
+            raise self.error
+        if self.link.error is not None:
+            raise self.link.error
+
+    def send(self, data: bytes, *, timeout: float = PATIENCE) -> None:
+        """Write frames of this channel."""
+        if self.error is not None:
+            raise self.error
+        self.link.send(data, timeout=timeout)
+
+    def call(
+        self, which: tuple[int, int], arguments: bytes, *answers: tuple[int, int],
+        timeout: float = PATIENCE,
+    ) -> bytes:  # fmt: skip
+        """Send a method and wait for its answer; the answer's payload.
+
+        Raises:
+            ChannelClosed: refused; this channel is gone.
+            TransportUnavailable: no answer in time; the connection is given up, since a
+                late answer would be taken for the next one's.
+        """
+        return self.answer(frames.method(self.number, which, arguments), *answers, timeout=timeout)[
+            1
+        ]
+
+    def answer(
+        self, data: bytes, *answers: tuple[int, int], timeout: float = PATIENCE
+    ) -> tuple[tuple[int, int], bytes]:
+        """As `call`, for ready frames; also which of the answers came."""
+        self.expect(*answers)
+        self.send(data, timeout=timeout)
+        return self._await(timeout)
+
+    def expect(self, *answers: tuple[int, int]) -> None:
+        """The next of these that comes is what `receive` returns."""
+        self._expected, self._answer = answers, None
+
+    def receive(self, *, timeout: float = PATIENCE) -> bytes:
+        """Wait for what was expected; its payload.  Raises as `call` does."""
+        return self._await(timeout)[1]
+
+    def _await(self, timeout: float) -> tuple[tuple[int, int], bytes]:
+        deadline = monotonic() + timeout
+        try:
+            while self._answer is None:
+                left = deadline - monotonic()
+                if left <= 0:
+                    raise self.link.fail(
+                        TransportUnavailable(
+                            f"{self.link.address.shown} doesn't answer within {timeout:g} s",
+                            hint="See its alarms and load: rabbitmqctl status.",
+                        )
+                    )
+                if self.error is not None:
+                    raise self.error
+                self.link.pump(left)
+            return self._answer
+        finally:
+            self._expected = ()
+
+    def close(self, *, timeout: float = PATIENCE) -> None:
+        """Close this channel only; what it holds returns to its queues."""
+        if self.error is None and self.link.error is None:
+            arguments = b"\x00\xc8" + short("bye") + b"\0\0\0\0"
+            self.call(frames.CHANNEL_CLOSE, arguments, frames.CHANNEL_CLOSE_OK, timeout=timeout)
+            self.link.release(self.number)
+            self.error = TransportUnavailable("the channel is closed")

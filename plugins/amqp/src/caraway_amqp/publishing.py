@@ -1,0 +1,467 @@
+"""Messages into the broker, confirmed: one wait for a batch.
+
+Every publish is confirmed and ``mandatory``: a message for which no queue is there comes
+back before its confirm.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from struct import Struct
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from caraway.errors import PublishError, TransportError, TransportUnavailable
+from caraway.message import Publication, Queue
+from caraway_amqp import frames, topology
+from caraway_amqp.faults import LOCKED, ChannelClosed
+from caraway_amqp.frames import content, publish_to
+from caraway_amqp.link import Channel, Content, Link
+
+if TYPE_CHECKING:
+    from caraway_amqp.topology import Shapes
+
+_size = Struct(">I").unpack_from
+FRAME_MAX = 131072
+"""RabbitMQ's default, until a connection says otherwise."""
+_CHUNK = 256 * 1024
+"""Bytes after which confirms are read, so that they don't pile up."""
+_FRAMES = 4096
+"""Frames of ``basic.publish`` that are kept, one for each target."""
+
+
+class Outgoing(msgspec.Struct):
+    """A publication on its way.
+
+    Attributes:
+        position: in the batch.
+        publication: what.
+        exchange: where it goes now: the ladder's, if it is delayed.
+        routing_key: likewise.
+        count: ticks of its delay, 0 for none.
+        extra: headers of ours that it gets besides.
+        data: its frames.
+    """
+
+    position: int
+    publication: Publication
+    exchange: str
+    routing_key: str
+    count: int
+    extra: dict[str, Any]
+    data: bytes = b""
+
+
+class Publisher:
+    """The connection of a process that publishes, declares and asks.  Thread-safe.
+
+    Args:
+        connect: opens a link; given the seconds that it may take.
+        shapes: how queues are declared.
+        clock: seconds since the epoch.
+        log: for warnings.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[float], Link],
+        shapes: Shapes,
+        clock: Callable[[], float],
+        log: Callable[[], Any],
+    ) -> None:
+        self._connect = connect
+        self._shapes = shapes
+        self._clock = clock
+        self._log = log
+        self._lock = threading.RLock()
+        self._link: Link | None = None
+        self._confirms: Channel | None = None
+        self._asking: Channel | None = None
+        self._closed = False
+        self.queues: dict[str, Queue] = {}
+        """Queues that somebody named, by name."""
+        self._declared: set[str] = set()
+        self._rungs: dict[str, int] = {}
+        self._ladder = False
+        self._targets: dict[tuple[str, str], bytes] = {}
+        self._next = 1
+        self.frame_max = FRAME_MAX
+        self._open: dict[int, Outgoing] = {}
+        self._refused: list[Outgoing] = []
+
+    # -- the connection ----------------------------------------------------------------
+
+    @contextmanager
+    def turn(self, timeout: float) -> Iterator[float]:
+        """This thread's turn on the connection; gives the deadline.
+
+        Raises:
+            TransportUnavailable: others had it all the time.
+            TransportError: it is closed for good.
+        """
+        deadline = monotonic() + timeout
+        if not self._lock.acquire(timeout=max(0.0, timeout)):
+            raise TransportUnavailable(
+                f"the connection to RabbitMQ was busy for {timeout:g} s",
+                hint="See the broker's alarms and load: rabbitmqctl status.",
+            )
+        try:
+            if self._closed:
+                raise TransportError("the transport is closed", hint="Open a new one.")
+            yield deadline
+        finally:
+            self._lock.release()
+
+    def link(self, deadline: float) -> Link:
+        """The open connection; within a turn."""
+        link = self._link
+        if link is not None and link.error is None:
+            return link
+        left = deadline - monotonic()
+        if left <= 0:
+            raise (link.error if link is not None else None) or TransportUnavailable(
+                "no connection to RabbitMQ in time"
+            )
+        self._forget()
+        self._link = link = self._connect(left)
+        return link
+
+    def _forget(self) -> None:
+        # What was declared may be gone with the broker: it is declared again.
+        self._link = self._confirms = self._asking = None
+        self._declared.clear()
+        self._rungs.clear()
+        self._ladder = False
+        self._open.clear()
+
+    @contextmanager
+    def asking(self, timeout: float = 30.0) -> Iterator[Channel]:
+        """A channel for declaring and asking, for a turn; made anew after a refusal."""
+        with self.turn(timeout) as deadline:
+            link = self.link(deadline)
+            with link.lock:
+                yield self._ask(link)
+
+    def _ask(self, link: Link) -> Channel:
+        asking = self._asking
+        if asking is None or asking.error is not None:
+            asking = self._asking = link.channel()
+        return asking
+
+    def close(self) -> None:
+        """Idempotent."""
+        with self._lock:
+            self._closed = True
+            if self._link is not None:
+                with self._link.lock:
+                    self._link.close()
+
+    # -- queues ------------------------------------------------------------------------
+
+    def declare(self, queues: Sequence[Queue], *, timeout: float = 30.0) -> None:
+        """Create queues that don't exist."""
+        with self.turn(timeout) as deadline:
+            for queue in queues:
+                self.queues[queue.name] = queue
+            link = self.link(deadline)
+            with link.lock:
+                self._declare(link, [queue.name for queue in queues])
+
+    def _declare(self, link: Link, names: Sequence[str]) -> None:
+        for name in names:
+            queue = self.queues.get(name)
+            if queue is None:
+                queue = self.queues[name] = Queue(name=name)
+            channel = self._ask(link)
+            try:
+                channel = topology.ensure(link, channel, queue, self._shapes, self._log())
+            except ChannelClosed as exc:
+                if exc.code != LOCKED:
+                    raise
+                # Somebody else's exclusive queue: it is there, and that's what was asked.
+                channel = self._ask(link)
+            self._asking = channel
+            self._declared.add(name)
+
+    def forget(self, queue: str) -> None:
+        """This queue was deleted."""
+        with self._lock:
+            self._declared.discard(queue)
+            self._rungs.pop(queue, None)
+
+    # -- publishing --------------------------------------------------------------------
+
+    def publish(
+        self,
+        publications: Sequence[Publication],
+        *,
+        timeout: float = 5.0,
+        extras: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """See `Transport.publish`.
+
+        Args:
+            publications: what.
+            timeout: seconds.
+            extras: headers of ours, one mapping for each publication.
+
+        Raises:
+            PublishError: some are not in the broker.
+            TransportUnavailable: none is.
+        """
+        with self.turn(timeout) as deadline:
+            try:
+                self.frame_max = self.link(deadline).frame_max
+            except TransportUnavailable:
+                # It is tried again below.
+                pass
+            ready, bad = self._prepare(publications, extras)
+            left, problem = self._insist(ready, deadline) if ready else ([], None)
+        if not left and not bad:
+            return
+        if len(left) == len(publications) and isinstance(problem, TransportUnavailable):
+            raise problem
+        why = next(iter(bad.values()), "") or (problem.args[0] if problem else "refused")
+        failed = sorted([*bad, *[item.position for item in left]])
+        raise PublishError(
+            f"{len(failed)} of {len(publications)} messages are not in the broker: {why}",
+            failed=failed,
+            hint=(problem.hint if problem else "") or "See what they hold, and where they go.",
+        )
+
+    def _insist(
+        self, items: list[Outgoing], deadline: float
+    ) -> tuple[list[Outgoing], TransportError | None]:
+        """Publish until all are in or it is no use; return the rest, and why."""
+        left, problem, pause = items, None, 0.0
+        while left:
+            left, problem = self._attempt(left, deadline)
+            if not left:
+                break
+            if isinstance(problem, ChannelClosed) and len(left) > 1:
+                # One of them closed the channel for all: the others are to be in.
+                alone = [self._insist([item], deadline) for item in left]
+                left = [item for rest, _ in alone for item in rest]
+                return left, next((why for rest, why in alone if rest), problem)
+            if problem is not None and not isinstance(problem, TransportUnavailable):
+                break
+            pause = min(max(pause * 2, 0.02), 0.5)
+            if monotonic() + pause >= deadline:
+                break
+            if problem is not None:
+                sleep(pause)
+        return left, problem
+
+    def _prepare(
+        self, publications: Sequence[Publication], extras: Sequence[dict[str, Any]]
+    ) -> tuple[list[Outgoing], dict[int, str]]:
+        ready: list[Outgoing] = []
+        bad: dict[int, str] = {}
+        now = 0.0
+        size = self.frame_max
+        for position, publication in enumerate(publications):
+            extra = extras[position] if extras else {}
+            exchange, key, count = publication.exchange, publication.routing_key, 0
+            if not exchange:
+                key = publication.queue
+            if publication.due:
+                now = now or self._clock()
+                extra = {**extra, frames.DUE: publication.due}
+                # To a named exchange it goes at once: who takes it from its queue delays it.
+                if publication.due > now and not exchange:
+                    count = topology.ticks(publication.due - now)
+                    exchange = topology.rung(topology.LEVELS - 1)
+                    key = topology.delay_key(publication.queue, count)
+            if publication.expires:
+                extra = {**extra, frames.EXPIRES: publication.expires}
+            item = Outgoing(position, publication, exchange, key, count, extra)
+            try:
+                item.data = content(1, publication.message, extra, size, publication.priority)
+                self._target(exchange, key)
+            except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as exc:
+                bad[position] = f"{type(exc).__name__}: {exc}"
+                continue
+            ready.append(item)
+        return ready, bad
+
+    def _target(self, exchange: str, key: str) -> bytes:
+        target = self._targets.get((exchange, key))
+        if target is None:
+            if len(self._targets) >= _FRAMES:
+                self._targets.clear()
+            target = self._targets[exchange, key] = publish_to(1, exchange, key, mandatory=True)
+        return target
+
+    def _attempt(
+        self, items: list[Outgoing], deadline: float
+    ) -> tuple[list[Outgoing], TransportError | None]:
+        """Publish these and wait for their confirms; return those that aren't in, and
+        what the matter is (None: try again at once)."""
+        open_ = self._open
+        open_.clear()
+        self._refused = []
+        sent = False
+        try:
+            link = self.link(deadline)
+            with link.lock:
+                link.read()
+                self._await_unblocked(link, deadline)
+                channel = self._confirming(link)
+                self._ready_targets(link, items)
+                channel.returned.clear()
+                for number, item in enumerate(items, self._next):
+                    open_[number] = item
+                self._next += len(items)
+                sent = True
+                self._write(link, items, deadline)
+                self._await_confirms(link, channel, deadline)
+                return self._sort_out(channel, items)
+        except TransportError as exc:
+            left = [*self._refused, *open_.values()] if sent else items
+            open_.clear()
+            if isinstance(exc, ChannelClosed) and any(item.count for item in items):
+                self._ladder = False
+            return left, exc
+
+    def _await_confirms(self, link: Link, channel: Channel, deadline: float) -> None:
+        waiting = self._open
+        while waiting:
+            left = deadline - monotonic()
+            if left <= 0:
+                why = f"it blocks publishers: {link.blocked}" if link.blocked else "it is silent"
+                raise link.fail(
+                    TransportUnavailable(
+                        f"{link.address.shown} didn't confirm in time; {why}",
+                        hint="See its alarms and load: rabbitmqctl status.",
+                    )
+                )
+            channel.check()
+            link.pump(left)
+        channel.check()
+
+    def _await_unblocked(self, link: Link, deadline: float) -> None:
+        while link.blocked:
+            left = deadline - monotonic()
+            if left <= 0:
+                raise TransportUnavailable(
+                    f"{link.address.shown} takes no messages just now: {link.blocked}",
+                    hint="It is short of memory or disk: see rabbitmqctl status.",
+                )
+            link.pump(left)
+
+    def _confirming(self, link: Link) -> Channel:
+        channel = self._confirms
+        if channel is None or channel.error is not None:
+            # Channel 1, since that number stands in the frames that are kept.
+            channel = link.new_channel(1)
+            channel.call(frames.CHANNEL_OPEN, b"\0", frames.CHANNEL_OPEN_OK)
+            channel.call(frames.CONFIRM_SELECT, b"\0", frames.CONFIRM_SELECT_OK)
+            channel.confirmed = self._confirmed
+            self._next = 1
+            self._confirms = channel
+        return channel
+
+    def _ready_targets(self, link: Link, items: list[Outgoing]) -> None:
+        """Declare what these need and what isn't known to be there."""
+        declared, rungs = self._declared, self._rungs
+        for item in items:
+            publication = item.publication
+            queue = publication.queue
+            if publication.exchange and queue not in self.queues:
+                continue
+            if queue not in declared:
+                self._declare(link, [queue])
+            if item.count:
+                if not self._ladder:
+                    topology.build_ladder(self._ask(link))
+                    self._ladder = True
+                have = rungs.get(queue, 0)
+                if item.count & ~have:
+                    rungs[queue] = topology.build_rungs(self._ask(link), queue, item.count, have)
+
+    def _write(self, link: Link, items: list[Outgoing], deadline: float) -> None:
+        parts: list[bytes] = []
+        size = 0
+        targets = self._targets
+        for item in items:
+            target = targets.get((item.exchange, item.routing_key))
+            parts.append(target or self._target(item.exchange, item.routing_key))
+            parts.append(item.data)
+            size += len(item.data)
+            if size >= _CHUNK:
+                link.send(b"".join(parts), timeout=max(0.05, deadline - monotonic()))
+                link.read()
+                parts, size = [], 0
+        if parts:
+            link.send(b"".join(parts), timeout=max(0.05, deadline - monotonic()))
+
+    def _confirmed(self, tag: int, multiple: bool, refused: bool) -> None:
+        waiting = self._open
+        tags = [tag]
+        if multiple:
+            tags = []
+            for number in waiting:
+                if number > tag:
+                    break
+                tags.append(number)
+        for number in tags:
+            item = waiting.pop(number, None)
+            if refused and item is not None:
+                self._refused.append(item)
+
+    def _sort_out(
+        self, channel: Channel, items: list[Outgoing]
+    ) -> tuple[list[Outgoing], TransportError | None]:
+        """What was refused or came back."""
+        if self._refused:
+            return self._refused, TransportUnavailable(
+                "RabbitMQ refuses messages: a queue is at its limit, or its leader is away",
+                hint="See x-max-length and x-overflow of the queue, and its state.",
+            )
+        if not channel.returned:
+            return [], None
+        came = Counter(_identity(each) for each in channel.returned)
+        channel.returned.clear()
+        again: list[Outgoing] = []
+        problem: TransportError | None = None
+        for item in items:
+            name = (item.exchange, item.routing_key, _body(item.data))
+            if came[name] <= 0:
+                continue
+            came[name] -= 1
+            again.append(item)
+            # Deleted by somebody else, as a rule: it is made again.
+            self.forget(item.publication.queue)
+            self._ladder = self._ladder and not item.count
+            if item.publication.exchange:
+                problem = TransportError(
+                    f"no queue is bound to exchange {item.exchange!r} with the routing key "
+                    f"{item.routing_key!r}",
+                    hint="Start a worker that consumes such a queue, or declare it.",
+                )
+        return again, problem
+
+
+def _identity(returned: Content) -> tuple[str, str, int]:
+    """Exchange, routing key and body of what came back."""
+    method, _, body = returned
+    at = 7 + method[6]
+    exchange = method[7:at].decode()
+    key = method[at + 1 : at + 1 + method[at]].decode()
+    return exchange, key, hash(body)
+
+
+def _body(data: bytes) -> int:
+    """The body within the frames of a message."""
+    (size,) = _size(data, 3)
+    at, pieces = size + 8, []
+    while at < len(data):
+        (size,) = _size(data, at + 3)
+        pieces.append(data[at + 7 : at + 7 + size])
+        at += size + 8
+    return hash(b"".join(pieces))
