@@ -21,7 +21,7 @@ demo: .venv/.ready
 	@$(NOX) -s demo -- $(if $(DIR),"$(DIR)") $(ARGS)
 
 test: .venv/.ready
-	@[ -z "$$CI" ] || sh .ci/servers
+	@sh .ci/servers
 	@rm -rf .nox/reports
 	@$(NOX) -s tests crash plugins packaging compat report
 

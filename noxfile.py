@@ -31,8 +31,6 @@ TOOLS = [
     *TESTING,
     *("ruff", "import-linter", "towncrier", "mypy", "pyright[nodejs]", "build", "hatchling"),
     *("sphinx", "myst-parser", "furo", "msgpack", "virtualenv", "filelock"),
-    # What the bundles stand on, for their types and for the tests that use them here.
-    *("redis[hiredis]", "amqp", "kombu"),
 ]
 QUICK = ["tests/unit", "tests/meta", "tests/conformance", "tests/typing"]
 PROCESSES = ["tests/integration", "tests/interop", "tests/e2e"]
@@ -86,12 +84,14 @@ def prepare(session: nox.Session, *requirements: str) -> None:
 
 
 def prepare_dev(session: nox.Session) -> None:
-    """The shared environment: core as it stands here, and all tools."""
+    """The shared environment: core and bundles as they stand here, and all tools."""
     if sys.prefix == sys.base_prefix:
         session.error("nox runs outside of a virtual environment: use make, or .venv/bin/nox")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     session.env["PATH"] = os.environ["PATH"]
-    prepare(session, "-e", "core", *TOOLS)
+    table = tomllib.loads((ROOT / "extras-matrix.toml").read_text())["bundle"]
+    editable = [part for name in bundles() for part in ("-e", table[name]["path"])]
+    prepare(session, "-e", "core", *editable, *TOOLS)
 
 
 def every_one(session: nox.Session, *commands: tuple[str, ...]) -> None:
