@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from caraway.url import Url
     from caraway_redis.options import Options
 
-_MOVED = re.compile(r"MOVED \d+ (.*):(\d+)")
+_MOST_MOVES = 8
+"""How often a cluster may send us on before its nodes are taken to disagree."""
 
 
 class Address(Struct):
@@ -50,25 +51,25 @@ class Address(Struct):
         """
         unix = "socket" in (url.scheme, url.driver) or url.driver == "unix"
         sentinel = url.scheme == "sentinel"
-        path, db = "", 0
+        path = ""
         if unix:
             path = url.path or url.host
             if not path:
                 raise ImproperlyConfigured(
                     f"{url} names no socket", hint="Write redis+socket:///run/redis/redis.sock."
                 )
-            db = _number(url.query.get("virtual_host", "0").lstrip("/"), url)
+            number = url.query.get("virtual_host", "").lstrip("/")
         else:
-            db = _number(url.path.strip("/"), url)
-        if options.db is not None:
-            db = options.db
+            number = url.path.strip("/")
+        db = _number(number, url) if number else options.db or 0
         if sentinel and not options.master_name:
             raise ImproperlyConfigured(
                 f"{url} doesn't say which master the Sentinels are to be asked for",
                 hint='Set master_name: broker_transport_options = { master_name = "mymaster" }.',
             )
-        port = 26379 if sentinel else 6379
-        hosts = [_host(part, port, url) for part in (url.host or "localhost").split(",") if part]
+        port = options.port or (26379 if sentinel else 6379)
+        named = url.host or options.host or "localhost"
+        hosts = [_host(part.strip(), port, url) for part in named.split(",") if part.strip()]
         if url.port is not None:
             hosts = [(hosts[0][0], url.port)]
         shown = path or ", ".join(f"{host}:{number}" for host, number in hosts)
@@ -79,8 +80,8 @@ class Address(Struct):
             db=db,
             tls=tls or url.scheme in ("rediss", "valkeys") or url.driver == "ssl",
             sentinel=sentinel,
-            username=options.username or url.username,
-            password=options.password or url.password,
+            username=url.username or options.username,
+            password=url.password or options.password,
         )
 
     @property
@@ -88,14 +89,6 @@ class Address(Struct):
         """Equal for two addresses of one database."""
         hosts = tuple(sorted(("127.0.0.1" if h == "localhost" else h, p) for h, p in self.hosts))
         return (self.path or hosts, self.db, self.sentinel)
-
-    def moved(self, answer: str) -> bool:
-        """Follow a cluster's ``MOVED slot host:port``; False if it is another answer."""
-        found = _MOVED.match(answer)
-        if found is None:
-            return False
-        self.hosts = [(found[1] or self.hosts[0][0], int(found[2]))]
-        return True
 
 
 def connector(address: Address, options: Options, timeout: float) -> Callable[[int], Any]:
@@ -133,6 +126,8 @@ def connector(address: Address, options: Options, timeout: float) -> Callable[[i
         common.update(_tls(options))
     if address.sentinel:
         return _by_sentinel(kind, common, address, options, timeout)
+    if options.in_one_slot:
+        return _in_cluster(kind, common, address, options)
 
     def connect(protocol: int) -> Any:
         host, port = address.hosts[0]
@@ -148,6 +143,9 @@ def _tls(options: Options) -> dict[str, Any]:
         "ssl_certfile": options.ssl_certfile or None,
         "ssl_keyfile": options.ssl_keyfile or None,
         "ssl_check_hostname": options.ssl_check_hostname and options.ssl_cert_reqs != "none",
+        "ssl_ca_path": options.ssl_ca_path or None,
+        "ssl_password": options.ssl_password or None,
+        "ssl_ciphers": options.ssl_ciphers or None,
     }
 
 
@@ -172,6 +170,65 @@ def _by_sentinel(
             return super().connect()
 
     return lambda protocol: ToMaster(host="", port=0, protocol=protocol, **common)
+
+
+def _in_cluster(
+    kind: Any, common: dict[str, Any], address: Address, options: Options
+) -> Callable[[int], Any]:
+    from redis import exceptions as driver
+
+    probe = options.global_keyprefix + options.tag
+    nodes = list(address.hosts)  # that are known, the likely owner of our slot first
+
+    class ToOwner(kind):  # type: ignore[misc]
+        """Goes to the node that has our keys: it may be another one by then.  A server
+        that is no cluster is taken as it is."""
+
+        def connect(self) -> Any:
+            failed: Exception | None = None
+            ahead = list(nodes)
+            for _ in range(len(ahead) + _MOST_MOVES):
+                if not ahead:
+                    break
+                self.host, self.port = node = ahead.pop(0)
+                try:
+                    super().connect()
+                    owner = self._owner()
+                except (driver.RedisError, OSError) as exc:
+                    failed = exc
+                    self.disconnect()
+                    continue
+                if owner is None:
+                    if nodes[0] != node:
+                        nodes[:] = [node, *[other for other in nodes if other != node]]
+                    return
+                self.disconnect()
+                ahead.insert(0, owner)
+            raise failed or driver.ConnectionError("the nodes of the cluster disagree")
+
+        def _owner(self) -> tuple[str, int] | None:
+            """Another node, if our keys are there."""
+            self.send_command("CLUSTER", "SLOTS")
+            try:
+                for slots in self.read_response():
+                    for node in slots[2:]:
+                        known = (_text(node[0]) or self.host, int(node[1]))
+                        if known not in nodes:
+                            nodes.append(known)
+            except driver.ResponseError:
+                pass  # no cluster, or we may not ask
+            self.send_command("EXISTS", probe)
+            try:
+                self.read_response()
+            except driver.MovedError as moved:
+                return (moved.host or self.host, moved.port)
+            return None
+
+    return lambda protocol: ToOwner(host="", port=0, protocol=protocol, **common)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
 
 
 def _host(text: str, port: int, url: Url) -> tuple[str, int]:

@@ -10,11 +10,13 @@ from caraway.interfaces.context import Capability
 from caraway.message import ChordPart, StoredResult
 from caraway.states import READY_STATES
 from caraway_redis import chords
-from caraway_redis.connection import Link, Script, pack
+from caraway_redis.connection import Link
 from caraway_redis.faults import for_backend
-from caraway_redis.keys import Keys
+from caraway_redis.keys import OURS
 from caraway_redis.listening import Listener
-from caraway_redis.results import GROUP_KEY, RESULT_KEY, record
+from caraway_redis.options import for_results
+from caraway_redis.results import GROUP_KEY, RESULT_KEY, milliseconds, prefix, record
+from caraway_redis.wires import Script
 
 if TYPE_CHECKING:
     from caraway.interfaces.context import Context
@@ -30,7 +32,7 @@ class RedisBackend(Backend):
     Args:
         url: as of `caraway_redis.transport.RedisTransport`.
         options: see `caraway_redis.options.Options`.
-        context: its settings `redis_backend_use_ssl` and `broker_connection_timeout` are
+        context: its settings `broker_connection_timeout` and `broker_pool_limit` are
             read.
 
     Raises:
@@ -49,12 +51,11 @@ class RedisBackend(Backend):
     )
 
     def __init__(self, url: Url, options: Mapping[str, Any], context: Context) -> None:
-        ssl = context.settings.get("redis_backend_use_ssl")
-        self.link = Link(url, options, context, ssl=ssl, fault=for_backend)
-        prefix = Keys(self.link.options).prefix
-        self.result_key = prefix + RESULT_KEY
-        self._group_key = prefix + GROUP_KEY
-        self._prefix = prefix
+        own, ssl = for_results(options)
+        self.link = Link(url, own, context, ssl=ssl, fault=for_backend)
+        self._prefix = prefix(self.link.options)
+        self.result_key = self._prefix + RESULT_KEY
+        self._group_key = self._prefix + GROUP_KEY
         self._listener = Listener(self.link, self.result_key)
 
     def store(self, results: Sequence[StoredResult]) -> None:
@@ -62,7 +63,7 @@ class RedisBackend(Backend):
             some = results[begin : begin + _AT_ONCE]
             arguments: list[Any] = []
             for result in some:
-                arguments += (result.payload, int(result.ttl * 1000))
+                arguments += (result.payload, milliseconds(result.ttl))
             self.link.run(STORE, [self.result_key + r.task_id for r in some], arguments)
 
     def get(self, task_ids: Sequence[str]) -> Mapping[str, StoredResult]:
@@ -88,8 +89,8 @@ class RedisBackend(Backend):
         return int(self.link.call("DEL", *[self.result_key + each for each in task_ids]))
 
     def ping(self) -> None:
-        key = self._prefix + "caraway:ping"
-        self.link.exchange(pack("LPUSH", key, "x") + pack("DEL", key), 2)
+        # A write, so that it fails where storing would; nothing of it stays.
+        self.link.call("SET", f"{self._prefix}{OURS}ping", "", "PX", 1)
 
     def close(self) -> None:
         self._listener.close()
@@ -98,10 +99,8 @@ class RedisBackend(Backend):
     # -- GROUPS ------------------------------------------------------------------------
 
     def save_group(self, group_id: str, payload: bytes, ttl: float) -> None:
-        command = ["SET", self._group_key + group_id, payload]
-        if ttl > 0:
-            command += ["PX", str(max(1, int(ttl * 1000)))]
-        self.link.call(*command)
+        life = ("PX", milliseconds(ttl)) if ttl > 0 else ()
+        self.link.call("SET", self._group_key + group_id, payload, *life)
 
     def restore_group(self, group_id: str) -> bytes | None:
         found: bytes | None = self.link.call("GET", self._group_key + group_id)
@@ -112,11 +111,11 @@ class RedisBackend(Backend):
 
     def join(self, group_id: str, member: str, size: int, ttl: float) -> bool:
         return bool(
-            self.link.run(chords.JOIN, (self._joined(group_id),), (member, size, int(ttl * 1000)))
+            self.link.run(chords.JOIN, (self._joined(group_id),), (member, size, milliseconds(ttl)))
         )
 
     def _joined(self, group_id: str) -> str:
-        return f"{self._prefix}caraway:join:{group_id}"
+        return f"{self._prefix}{OURS}join:{group_id}"
 
     # -- CHORDS ------------------------------------------------------------------------
 

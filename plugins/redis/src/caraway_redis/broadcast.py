@@ -18,7 +18,7 @@ from caraway.interfaces.transport import Broadcast, Subscription
 from caraway.message import Message, Notice, Topic
 from caraway.protocol.envelope import decode, encode, message_of
 from caraway.routing import listens
-from caraway_redis.connection import Script, Wire, pack
+from caraway_redis.wires import Script, Wire, pack
 
 if TYPE_CHECKING:
     from caraway_redis.connection import Link
@@ -54,8 +54,10 @@ class RedisBroadcast(Broadcast):
         self._begin = os.urandom(8).hex() + "-"
         self._count = 0
 
-    def publish(self, notices: Sequence[Notice]) -> None:
+    def publish(self, notices: Sequence[Notice]) -> int:
         packed = []
+        heard = []  # where in the answers it stands how many heard
+        reached = 0
         for notice in notices:
             topic = notice.topic
             self._count += 1
@@ -63,12 +65,16 @@ class RedisBroadcast(Broadcast):
             payload = encode(notice.message, tag, topic.exchange, topic.routing_key)
             if topic.kind == "direct":
                 for queue in self._bound(topic):
+                    reached += 1
                     packed.append(pack("LPUSH", self._keys.prefix + queue, payload))
                     packed.append(pack("EXPIRE", self._keys.prefix + queue, _REPLIES_TTL))
             else:
+                heard.append(len(packed))
                 packed.append(pack("PUBLISH", channel(self._link, topic), payload))
-        if packed:
-            self._link.exchange(b"".join(packed), len(packed))
+        if not packed:
+            return 0
+        answers = self._link.exchange(b"".join(packed), len(packed))
+        return reached + sum(int(answers[at]) for at in heard)
 
     def _bound(self, topic: Topic) -> list[str]:
         sep = self._keys.sep
@@ -143,11 +149,10 @@ class RedisSubscription(Subscription):
         expire."""
         for topic in self._lists.values():
             queue = f"{topic.routing_key}.{topic.exchange}"
-            deadlines = self._keys.binding.removesuffix(".") + "_deadlines"
             member = self._keys.member(queue, topic.routing_key)
             self._link.run(
                 BIND,
-                (self._keys.binding + topic.exchange, deadlines),
+                (self._keys.binding + topic.exchange, self._keys.deadlines),
                 (member, topic.exchange, 3_600_000),
             )
         self._refreshed = monotonic()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from caraway.message import ChordPart
-from caraway_redis.connection import Script
+from caraway_redis.wires import Script
 
 if TYPE_CHECKING:
     from caraway_redis.connection import Link
@@ -28,22 +28,23 @@ def count(
     link: Link, group_key: str, parts: Sequence[ChordPart], *, ordered: bool
 ) -> list[Sequence[bytes] | None]:
     """See `caraway.interfaces.backend.Backend.chord_parts`."""
-    answers: list[Sequence[bytes] | None] = []
+    calls = []
     for part in parts:
-        base = group_key + part.group_id
+        keys = _keys(group_key, part.group_id)
         index = "+inf" if part.index < 0 else str(part.index)
-        keys = (base + ".j", base + ".t", base + ".s", base + ".d", base + ".c", base)
         arguments = (
             f"{part.task_id}:{index}", part.payload, "1" if ordered else "0", index, part.size,
             int(part.ttl), f"caraway:{part.task_id}:{index}", _CLAIM,
         )  # fmt: skip
-        answers.append(link.run(PART, keys, arguments))
-    return answers
+        calls.append(((*keys, group_key + part.group_id), arguments))
+    return link.run_each(PART, calls) if calls else []
 
 
 def sent(link: Link, group_key: str, group_ids: Sequence[str]) -> None:
     """See `caraway.interfaces.backend.Backend.chord_sent`."""
-    for group_id in group_ids:
-        base = group_key + group_id
-        keys = (base + ".j", base + ".t", base + ".s", base + ".d", base + ".c")
-        link.run(SENT, keys, (_REMEMBER,))
+    if group_ids:
+        link.run_each(SENT, [(_keys(group_key, each), (_REMEMBER,)) for each in group_ids])
+
+
+def _keys(group_key: str, group_id: str) -> tuple[str, ...]:
+    return tuple(f"{group_key}{group_id}.{kind}" for kind in "jtsdc")

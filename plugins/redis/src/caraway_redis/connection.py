@@ -1,26 +1,23 @@
-"""Connections to one Redis: made, pooled, checked, and named for people.
-
-redis-py makes them (TLS, users, sockets, Sentinels) and its parser reads them; what is
-sent and when is decided here, so that a batch costs one system call each way.
-"""
+"""The connections of one process to one Redis: pooled, checked, and named for people."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha1
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import hiredis
-from redis import exceptions as driver
-
-from caraway.errors import ImproperlyConfigured, OperationalError, TransportError
+from caraway.errors import (
+    ImproperlyConfigured,
+    OperationalError,
+    TransportError,
+    TransportUnavailable,
+)
 from caraway_redis.addresses import Address, connector
 from caraway_redis.faults import translate
-from caraway_redis.options import Options, read_options
+from caraway_redis.options import read_options
+from caraway_redis.wires import Script, Wire, is_unknown_script, pack
 
 if TYPE_CHECKING:
     from caraway.interfaces.context import Context
@@ -30,154 +27,8 @@ OLDEST = (6, 2)
 """The oldest server with all commands that are used (``LMOVE``, counts of ``RPOP``)."""
 _STALE = 1.0
 """Seconds after which an idle connection is looked at before it is used."""
-_MORE: Any = object()
-"""What the parser says when an answer isn't complete yet."""
-_SCRIPTS = Path(__file__).parent / "scripts"
-
-
-class Script:
-    """A Lua script of this package.
-
-    Args:
-        names: of files in ``scripts``, put together in this order.
-    """
-
-    def __init__(self, *names: str) -> None:
-        self.source = "\n".join((_SCRIPTS / f"{name}.lua").read_text() for name in names).encode()
-        # The server's own name of it.
-        self.sha = sha1(self.source).hexdigest()  # noqa: S324 - Redis names scripts so
-
-
-class Wire:
-    """One connection, used by one thread at a time.
-
-    Args:
-        raw: redis-py's, not connected yet.  It connects and authenticates; what follows
-            is sent and parsed here.
-        place: for errors.
-    """
-
-    __slots__ = ("_sock", "_timeout", "connect_timeout", "place", "raw", "reader", "used")
-
-    def __init__(self, raw: Any, place: str, connect_timeout: float = 4.0) -> None:
-        self.raw = raw
-        self.place = place
-        self.connect_timeout = connect_timeout
-        self.used = monotonic()
-        self.reader: Any = None
-        self._sock: Any = None
-        self._timeout = -1.0
-
-    def connect(self, timeout: float) -> None:
-        """Connect if need be.
-
-        Raises:
-            OperationalError: it can't.
-        """
-        if self._sock is not None:
-            return
-        raw = self.raw
-        try:
-            raw.socket_connect_timeout = max(0.001, min(self.connect_timeout, timeout))
-            raw.connect()
-        except (driver.RedisError, OSError) as exc:
-            raise self.broken(exc) from exc
-        self.reader = hiredis.Reader(notEnoughData=_MORE, encoding=None)
-        self._sock = raw._sock
-        self._timeout = -1.0
-
-    def send(self, packed: bytes | Sequence[bytes], timeout: float) -> None:
-        """Send commands packed by `pack`; connects if need be.
-
-        Raises:
-            OperationalError: it can't; the connection is closed.
-        """
-        if self._sock is None:
-            self.connect(timeout)
-        try:
-            self._limit(timeout)
-            self._sock.sendall(packed if isinstance(packed, bytes) else b"".join(packed))
-        except OSError as exc:
-            raise self.broken(exc) from exc
-
-    def read(self, timeout: float) -> Any:
-        """The next answer; an error the server answers with is returned, not raised.
-
-        Raises:
-            OperationalError: none came; the connection is closed.
-        """
-        reader = self.reader
-        try:
-            answer = reader.gets()
-            if answer is _MORE:
-                self._limit(timeout)
-                recv = self._sock.recv
-                while answer is _MORE:
-                    data = recv(65536)
-                    if not data:
-                        raise driver.ConnectionError("the server closed the connection")
-                    reader.feed(data)
-                    answer = reader.gets()
-        except (driver.RedisError, OSError, AttributeError) as exc:
-            raise self.broken(exc) from exc
-        except Exception as exc:  # hiredis' ProtocolError is a plain Exception
-            raise self.broken(driver.ConnectionError(f"not Redis' protocol: {exc}")) from exc
-        return answer
-
-    def _limit(self, timeout: float) -> None:
-        if timeout != self._timeout:
-            self._sock.settimeout(timeout if timeout > 0 else 0.001)
-            self._timeout = timeout
-
-    def call(self, *command: Any, timeout: float) -> Any:
-        """One command and its answer.
-
-        Raises:
-            OperationalError: it failed.
-        """
-        self.send(pack(*command), timeout)
-        answer = self.read(timeout)
-        if isinstance(answer, Exception):
-            raise translate(answer, self.place) from answer
-        return answer
-
-    def fileno(self) -> int:
-        """The socket's, for select; -1 if it isn't connected."""
-        return int(self._sock.fileno()) if self._sock is not None else -1
-
-    def buffered(self) -> bool:
-        """True if there may be more to read than select would tell."""
-        if self.reader is not None and self.reader.has_data():
-            return True
-        pending = getattr(self._sock, "pending", None)
-        return bool(pending is not None and pending())
-
-    def is_stale(self) -> bool:
-        """True if the other side has closed it, or sent what nobody asked for."""
-        import select
-
-        if self._sock is None:
-            return True
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
-
-    def broken(self, exc: BaseException) -> OperationalError:
-        """Close after an error; return it in our words."""
-        self.close()
-        return translate(exc, self.place)
-
-    def close(self) -> None:
-        """Close.  Idempotent."""
-        self._sock = None
-        self.reader = None
-        self.raw.disconnect()
-
-
-def pack(*command: Any) -> bytes:
-    """A command as it is sent."""
-    packed: bytes = hiredis.pack_command(command)
-    return packed
+_HEALTH_PATIENCE = 2.0
+"""Seconds for the answer of a connection that was idle for long."""
 
 
 class Link:
@@ -186,8 +37,9 @@ class Link:
     Args:
         url: of the server.
         options: see `caraway_redis.options.Options`.
-        context: of the component.
-        ssl: the setting for TLS (`broker_use_ssl`, `redis_backend_use_ssl`).
+        context: of the component; its settings `broker_connection_timeout` and
+            `broker_pool_limit` are read.
+        ssl: the setting for TLS.
         fault: makes of an error what the component raises.
 
     Raises:
@@ -204,32 +56,28 @@ class Link:
         fault: Callable[[OperationalError], OperationalError] | None = None,
     ) -> None:
         extra = dict(ssl) if isinstance(ssl, Mapping) else {}
-        self.options: Options = read_options(url, options, extra)
-        self.address = Address.read(url, self.options, tls=bool(ssl))
-        timeout = self.options.socket_connect_timeout or float(
+        chosen = self.options = read_options(url, options, extra)
+        self.address = Address.read(url, chosen, tls=bool(ssl))
+        timeout = chosen.socket_connect_timeout or float(
             context.settings.get("broker_connection_timeout") or 4.0
         )
-        self._connect = connector(self.address, self.options, timeout)
-        self._timeout = self.options.socket_timeout
+        self._connect = connector(self.address, chosen, timeout)
+        self._timeout = chosen.socket_timeout
         self._connect_timeout = timeout
+        self._most = chosen.max_connections or int(context.settings.get("broker_pool_limit") or 0)
         self._fault = fault
         self._idle: list[Wire] = []
-        self._lock = threading.Lock()
+        self._open = 0
+        self._room = threading.Condition()
+        self._waiting = 0
         self._pid = os.getpid()
         self._checked = False
-        self._open = 0
-        self._room = threading.Condition(self._lock)
         self.closed = False
 
     @property
     def place(self) -> str:
         """The server, for people."""
         return self.address.shown
-
-    @property
-    def prefix(self) -> str:
-        """Before each key."""
-        return self.options.global_keyprefix
 
     @property
     def db(self) -> int:
@@ -246,36 +94,61 @@ class Link:
         if self._pid != os.getpid():
             # What was inherited through a fork belongs to the parent.
             self._idle, self._open, self._pid = [], 0, os.getpid()
-            self._lock = threading.Lock()
-            self._room = threading.Condition(self._lock)
-        if self.closed:
-            raise TransportError(f"this connection to {self.place} is closed")
-        while self._idle:
+            self._room, self._waiting = threading.Condition(), 0
+        end = 0.0
+        while True:
+            if self.closed:
+                raise TransportError(f"this connection to {self.place} is closed")
             try:
                 wire = self._idle.pop()
             except IndexError:
-                break
-            if monotonic() - wire.used < _STALE or not wire.is_stale():
-                return wire
-            self._drop(wire)
-        most = self.options.max_connections
-        with self._room:
-            if most and self._open >= most:
-                self._room.wait_for(lambda: bool(self._idle) or self._open < most, timeout)
-                if self._idle:
-                    return self._idle.pop()
-            self._open += 1
+                pass
+            else:
+                idle = monotonic() - wire.used
+                if idle < _STALE or self._lives(wire, idle):
+                    return wire
+                self._drop(wire)
+                continue
+            with self._room:
+                if not self._most or self._open < self._most:
+                    self._open += 1
+                    break
+                end = end or monotonic() + timeout
+                # Counted before the look at what is idle: who gives one back puts it there
+                # before the look at who waits, so that one of the two sees the other.
+                self._waiting += 1
+                try:
+                    came = bool(self._idle) or self._room.wait(max(0.0, end - monotonic()))
+                finally:
+                    self._waiting -= 1
+                if not came:
+                    raise TransportUnavailable(
+                        f"all {self._most} connections to {self.place} are in use",
+                        hint="Raise max_connections, or the setting broker_pool_limit.",
+                    )
+        wire = self.wire()
         try:
-            wire = self.wire()
             wire.connect(timeout)
             if not self._checked:
                 self._check(wire, timeout)
         except BaseException:
-            with self._room:
-                self._open -= 1
-                self._room.notify()
+            self._drop(wire)
             raise
         return wire
+
+    def _lives(self, wire: Wire, idle: float) -> bool:
+        """True if the other side of an idle connection is still there."""
+        if wire.is_stale():
+            return False
+        every = self.options.health_check_interval
+        if not every or idle < every:
+            return True
+        # A firewall that forgot the connection says nothing: only asking tells.
+        try:
+            wire.send(pack("PING"), _HEALTH_PATIENCE)
+            return not isinstance(wire.read(_HEALTH_PATIENCE), Exception)
+        except OperationalError:
+            return False
 
     def check(self) -> None:
         """See that the server can do what is needed, once.
@@ -289,10 +162,10 @@ class Link:
     def _give(self, wire: Wire) -> None:
         wire.used = monotonic()
         if self.closed:
-            wire.close()
+            self._drop(wire)
             return
         self._idle.append(wire)
-        if self.options.max_connections:
+        if self._waiting:
             with self._room:
                 self._room.notify()
 
@@ -309,16 +182,15 @@ class Link:
         if isinstance(answer, Exception):
             if str(answer).startswith(("ERR unknown command", "ERR wrong number")):
                 raise _too_old(self.place, "before 6")
-            error = translate(answer, self.place)
             if "NOPERM" not in str(answer):
-                raise error from answer
+                raise translate(answer, self.place) from answer
             self._checked = True
             return
         told = dict(zip(answer[::2], answer[1::2], strict=False))
         version = told.get(b"version", b"").decode()
         if _numbers(version) < OLDEST:
             raise _too_old(self.place, version)
-        if told.get(b"mode") == b"cluster" and not self.options.hash_tag:
+        if told.get(b"mode") == b"cluster" and not self.options.in_one_slot:
             raise ImproperlyConfigured(
                 f"{self.place} is a cluster, where Celery's key names can't work: the keys of "
                 "one operation would lie on several nodes",
@@ -385,8 +257,7 @@ class Link:
 
     def fault(self, answer: Exception) -> OperationalError:
         """The error to raise for one that the server answered with."""
-        text = str(answer)
-        if text.startswith("READONLY") or self.address.moved(text):
+        if str(answer).startswith(("READONLY", "MOVED")):
             # After a failover connections may lead to what is a replica now.
             self.disconnect()
         error = translate(answer, self.place)
@@ -401,12 +272,28 @@ class Link:
         Raises:
             OperationalError: it failed.
         """
-        try:
-            return self.call("EVALSHA", script.sha, len(keys), *keys, *args, timeout=timeout)
-        except OperationalError as exc:
-            if not is_unknown_script(exc.__cause__):
-                raise
-        return self.call("EVAL", script.source, len(keys), *keys, *args, timeout=timeout)
+        return self.run_each(script, [(keys, args)], timeout)[0]
+
+    def run_each(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[Any], Sequence[Any]]],
+        timeout: float = 0.0,
+    ) -> list[Any]:
+        """Run a script with several keys and arguments, in one round trip.
+
+        Raises:
+            OperationalError: one of the runs failed, others may not have.
+        """
+        packed = [pack("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        got = self.answers(packed, len(packed), timeout)
+        for at, (keys, args) in enumerate(calls):
+            if is_unknown_script(got[at]):
+                command = ("EVAL", script.source, len(keys), *keys, *args)
+                got[at] = self.call(*command, timeout=timeout)
+            elif isinstance(got[at], Exception):
+                raise self.fault(got[at]) from got[at]
+        return got
 
     def disconnect(self) -> None:
         """Close idle connections; the next command makes new ones."""
@@ -421,11 +308,6 @@ class Link:
         self.closed = True
         if self._pid == os.getpid():
             self.disconnect()
-
-
-def is_unknown_script(answer: object) -> bool:
-    """True for the server's word that it has forgotten a script."""
-    return isinstance(answer, Exception) and str(answer).startswith("NOSCRIPT")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from caraway.errors import OwnerLost, TransportError, TransportUnavailable
+from caraway.errors import OperationalError, OwnerLost, TransportError, TransportUnavailable
 from caraway.interfaces.transport import Consumer
 from caraway.message import Completion, Delivery, Owner, Settlement, Tag
-from caraway_redis.connection import Script, Wire, is_unknown_script, pack
 from caraway_redis.faults import translate
 from caraway_redis.fetching import deliveries, entry_delivery
+from caraway_redis.results import milliseconds
 from caraway_redis.waiting_lists import ListWait
+from caraway_redis.wires import Script, Wire, is_unknown_script, pack
 
 if TYPE_CHECKING:
     from caraway_redis.transport import RedisTransport
@@ -52,6 +53,8 @@ class RedisConsumer(Consumer):
         on_close: Callable[[RedisConsumer], None],
     ) -> None:
         self.owner = owner
+        order = transport.link.options.queue_order_strategy
+        queues = sorted(queues) if order == "sorted" else queues
         self.queues = tuple(queues)
         self._transport = transport
         self._keys = keys = transport.keys
@@ -60,7 +63,8 @@ class RedisConsumer(Consumer):
         self._on_close = on_close
         self._closed = False
         self._pid = os.getpid()
-        self._first = 0
+        # Of several queues the one that is served first, another one each time.
+        self._first = 0 if order == "round_robin" else -1
         self._last = 0
         self._doubtful = 0.0
         steps = transport.steps
@@ -176,9 +180,13 @@ class RedisConsumer(Consumer):
                 taken += deliveries(answer[3], answer[4:], self.queues)
                 if not more:
                     break
-        except TransportUnavailable:
-            self._doubtful = monotonic() + _DOUBTFUL
-            self._wait.fail()
+        except OwnerLost:
+            raise
+        except OperationalError as exc:
+            if isinstance(exc, TransportUnavailable):
+                self._doubtful = monotonic() + _DOUBTFUL
+                self._wait.fail()
+            # What was taken is ours, and nobody else would ever run it.
             if not taken:
                 raise
         if off:
@@ -195,7 +203,8 @@ class RedisConsumer(Consumer):
         if doubtful and monotonic() > doubtful:
             doubtful = self._doubtful = 0.0
         first = self._first
-        self._first = (first + 1) % len(self.queues)
+        if first >= 0:
+            self._first = (first + 1) % len(self.queues)
         self._send(
             FETCH,
             (
@@ -214,13 +223,15 @@ class RedisConsumer(Consumer):
     def settle(self, settlements: Sequence[Settlement]) -> Sequence[Tag]:
         plain: dict[Tag, None] = {}
         rest: list[Tag] = []
+        odd: set[Tag] = set()
         others: list[Any] = []
         for settlement in settlements:
             tag = settlement.tag
-            if settlement.action == "ack" and tag not in plain:
+            if settlement.action == "ack" and tag not in plain and tag not in odd:
                 plain[tag] = None
             else:
                 rest.append(tag)
+                odd.add(tag)
                 _settlement(others, settlement)
                 others += ("", 0)
         return self._apply(list(plain), "", [], rest, others)
@@ -233,13 +244,19 @@ class RedisConsumer(Consumer):
         first = completions[0].result if completions else None
         ttl = first.ttl if first is not None else 0.0
         rest: list[Tag] = []
+        odd: set[Tag] = set()
         others: list[Any] = []
         for completion in completions:
             settlement = completion.settlement
             result = completion.result
             publications = completion.publications
             tag = settlement.tag
-            if settlement.action == "ack" and not publications and tag not in plain:
+            if (
+                settlement.action == "ack"
+                and not publications
+                and tag not in plain
+                and tag not in odd
+            ):
                 if result is None:
                     if first is None:
                         plain[tag] = ""
@@ -249,16 +266,17 @@ class RedisConsumer(Consumer):
                     stored += (key, result.payload)
                     continue
             rest.append(tag)
+            odd.add(tag)
             _settlement(others, settlement)
             if result is None:
                 others.append("")
             else:
-                others += (result_key + result.task_id, result.payload, _milliseconds(result.ttl))
+                others += (result_key + result.task_id, result.payload, milliseconds(result.ttl))
             rows = self._transport.prepare(publications)
             others.append(len(rows))
             for queue, name, step, due, payload, _ in rows:
                 others += (queue, name, step, f"{due:.6f}" if due else 0, payload)
-        life = _milliseconds(ttl)
+        life = milliseconds(ttl)
         if stored and len(set(plain.values())) < len(plain):
             # The same task twice: the first end stands, and the script must look.
             for position, tag in enumerate(plain):
@@ -315,8 +333,8 @@ class RedisConsumer(Consumer):
         if isinstance(answer, Exception):
             wire = self._wire
             text = str(answer)
-            if wire is not None and (self._link.address.moved(text) or "READONLY" in text):
-                wire.close()
+            if wire is not None and text.startswith(("READONLY", "MOVED")):
+                wire.close()  # the next one leads to where the master is now
             raise translate(answer, self._link.place) from answer
         return answer
 
@@ -360,8 +378,3 @@ def _settlement(arguments: list[Any], settlement: Settlement) -> None:
     else:
         kind = "parked" if settlement.parked else "dead"
         arguments += (settlement.tag, "j", settlement.reason, kind)
-
-
-def _milliseconds(seconds: float) -> int:
-    # Zero means for ever: what is to vanish at once must not stay.
-    return max(1, int(seconds * 1000)) if seconds > 0 else 0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from caraway.message import DeadLetter
-from caraway_redis.connection import Script, pack
 from caraway_redis.fetching import delivery
+from caraway_redis.wires import Script, pack
 
 if TYPE_CHECKING:
     from caraway_redis.connection import Link

@@ -14,7 +14,9 @@ from caraway.errors import (
     TransportUnavailable,
 )
 
-PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED")
+PASSING = (
+    "ASK ", "BUSY ", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "UNBLOCKED",
+)  # fmt: skip
 """Answers of a server that will do better in a moment."""
 
 
@@ -58,14 +60,29 @@ def translate(exc: BaseException, place: str) -> OperationalError:
             f"{place} has a key of another type under a name that is needed: {text}",
             hint="Another program uses it: set global_keyprefix, or another db in the URL.",
         )
-    if text.startswith(("CROSSSLOT", "MOVED")) or "in a script don't" in text:
+    if text.startswith("MOVED"):
+        return TransportUnavailable(
+            f"{place} is a cluster, and our keys are on another of its nodes now: {text}",
+            hint="Without the option hash_tag a cluster can't be used; with it, this passes.",
+        )
+    if text.startswith("CROSSSLOT") or "non local key" in text:
         return TransportError(
             f"{place} is a cluster, where Celery's key names can't work: {text}",
             hint="Set the option hash_tag (only Caraway shares such queues), or use one server.",
         )
-    if isinstance(exc, (driver.MaxConnectionsError,)):
+    if "SELECT is not allowed" in text or "DB index is out of range" in text:
+        return TransportError(
+            f"{place} doesn't have the database of the URL: {text}",
+            hint="A cluster has only number 0, other servers as many as its setting `databases`.",
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return TransportError(
+            f"{place} isn't trusted: {text}",
+            hint="Name the file of its authority's certificate: ssl_ca_certs=/path/to/ca.pem.",
+        )
+    if "max number of clients" in text:
         return TransportUnavailable(
-            f"all connections to {place} are in use: {text}", hint="Raise max_connections."
+            f"{place} takes no more connections: {text}", hint="Raise its setting maxclients."
         )
     if text.startswith(PASSING) or isinstance(exc, driver.BusyLoadingError):
         return TransportUnavailable(f"{place} isn't ready: {text}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from caraway_redis.connection import Script
+from caraway_redis.wires import Script
 
 if TYPE_CHECKING:
     from caraway_redis.connection import Link

@@ -9,12 +9,13 @@ import msgspec
 
 from caraway.message import Delivery, Located, Owner, OwnerStats, QueueStats
 from caraway_redis import dead_letters
-from caraway_redis.connection import pack
 from caraway_redis.fetching import delivery
+from caraway_redis.wires import pack
 
 if TYPE_CHECKING:
-    from caraway_redis.connection import Link, Script
+    from caraway_redis.connection import Link
     from caraway_redis.keys import Keys
+    from caraway_redis.wires import Script
 
 _PAGE = 500
 

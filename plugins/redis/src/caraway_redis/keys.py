@@ -18,8 +18,7 @@ class Keys:
     """
 
     def __init__(self, options: Options) -> None:
-        tag = f"{{{options.hash_tag}}}" if options.hash_tag else ""
-        self.prefix = options.global_keyprefix + tag
+        self.prefix = options.global_keyprefix + options.tag
         self.sep = options.sep
         own = self.prefix + OURS
         self.owners = own + "owners"
@@ -61,6 +60,9 @@ class Keys:
         """+ exchange: set: routing key, pattern and queue."""
         self.permanent = self.prefix + "_kombu.binding_permanent."
         """+ exchange: set: those of queues that don't expire."""
+        self.deadlines = self.prefix + "_kombu.binding_deadlines"
+        """Sorted set: exchange -> when its bindings end, unless put off (ms)."""
+        self.ping = own + "ping"
         self.unacked = self.prefix + options.unacked_key
         self.unacked_index = self.prefix + options.unacked_index_key
         self.unacked_mutex = self.prefix + options.unacked_mutex_key

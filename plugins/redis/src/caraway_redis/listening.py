@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from caraway.errors import OperationalError
 from caraway.states import READY_STATES
-from caraway_redis.connection import Wire, pack
 from caraway_redis.faults import for_backend, translate
 from caraway_redis.results import record
+from caraway_redis.wires import Wire, pack
 
 if TYPE_CHECKING:
     from caraway_redis.connection import Link
@@ -119,6 +119,11 @@ class Listener:
                     # Not under the lock: others may come meanwhile.
                     threading.Event().wait(max(0.0, min(backoff, end - monotonic())))
                     backoff = min(backoff * 2, 1.0)
+                except BaseException:
+                    # A signal's or a time limit's: an answer may be half read.
+                    self._lost()
+                    self._pass_on()
+                    raise
                 else:
                     self._pass_on()
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, ValidationError, convert
+from msgspec.structs import replace
 
 from caraway.errors import ImproperlyConfigured
 from caraway.plugins.options import parse_duration
@@ -29,12 +30,19 @@ class Options(Struct, frozen=True, kw_only=True):
             `broker_connection_timeout`.
         socket_keepalive: have the system notice dead peers; default True.
         socket_keepalive_options: ``{option number: value}`` of it.
-        max_connections: most connections of this process's pool; 0 is without limit.
+        max_connections: most connections of this process's pool; 0 is the setting
+            `broker_pool_limit`.  Consumers and those who wait for results have
+            connections of their own beside it.
+        health_check_interval: seconds after which an idle connection is asked whether it
+            lives before it is used; 0 never asks; default 25.
         client_name: shown by ``CLIENT LIST``.
         global_keyprefix: before every key and channel, as kombu has it.
         sep: between a queue's name and a priority, in keys of lists.
         priority_steps: the lists that a queue has; a priority goes to the largest step
             that isn't above it.
+        queue_order_strategy: ``round_robin`` serves all queues of a worker alike;
+            ``priority`` those that are named first before the others, ``sorted`` those
+            that come first by name.
         priority_order: ``amqp``, 9 first, as everywhere in Caraway; ``celery``, 0 first,
             as Celery's workers do on Redis: for queues that both serve.
         visibility_timeout: seconds after which what a Celery worker took and didn't
@@ -47,8 +55,9 @@ class Options(Struct, frozen=True, kw_only=True):
         unacked_mutex_key: lock of the restoring.
         unacked_mutex_expire: seconds after which that lock ends by itself.
         unacked_restore_limit: most messages restored at a time.
-        hash_tag: put around key names, so that all lie in one slot of a cluster.
-            Celery's keys have none: with it, only Caraway shares these queues.
+        hash_tag: put before key names in braces, so that all lie in one slot of a cluster.
+            Celery's keys have none: with it, only Caraway shares these queues.  A
+            `global_keyprefix` with braces does the same.
         master_name: the Sentinels' name of the master.
         sentinel_kwargs: for the connections to the Sentinels (``password`` ...).
         min_other_sentinels: how many other Sentinels one must know to be believed.
@@ -57,10 +66,16 @@ class Options(Struct, frozen=True, kw_only=True):
         ssl_certfile: file of our certificate.
         ssl_keyfile: file of its key.
         ssl_check_hostname: compare the server's name with its certificate.
-        username: instead of the URL's.
-        password: instead of the URL's.
-        credential_provider: redis-py's, for passwords that change.
-        db: number of the database, instead of the URL's path.
+        ssl_ca_path: folder of the authorities' certificates.
+        ssl_password: of our key.
+        ssl_ciphers: that may be used, as OpenSSL writes them.
+        host: where the URL names none.
+        port: where the URL names none.
+        username: where the URL names none.
+        password: where the URL names none.
+        credential_provider: redis-py's, for passwords that change; itself, or as
+            ``package.module:Class``.
+        db: number of the database, where the URL names none.
         result_chord_ordered: results of a chord's header in the order of its members.
     """
 
@@ -69,10 +84,12 @@ class Options(Struct, frozen=True, kw_only=True):
     socket_keepalive: bool = True
     socket_keepalive_options: dict[int, int] = {}
     max_connections: int = 0
+    health_check_interval: float = 25.0
     client_name: str = ""
     global_keyprefix: str = ""
     sep: str = DEFAULT_SEP
     priority_steps: tuple[int, ...] = (0, 3, 6, 9)
+    queue_order_strategy: str = "round_robin"
     priority_order: str = "amqp"
     visibility_timeout: float = 3600.0
     fanout_prefix: bool | str = True
@@ -91,27 +108,71 @@ class Options(Struct, frozen=True, kw_only=True):
     ssl_certfile: str = ""
     ssl_keyfile: str = ""
     ssl_check_hostname: bool = True
+    ssl_ca_path: str = ""
+    ssl_password: str = ""
+    ssl_ciphers: str = ""
+    host: str = ""
+    port: int = 0
     username: str = ""
     password: str = ""
     credential_provider: Any = None
     db: int | None = None
     result_chord_ordered: bool = True
 
+    @property
+    def tag(self) -> str:
+        """The hash tag as it stands in keys."""
+        return f"{{{self.hash_tag}}}" if self.hash_tag else ""
+
+    @property
+    def in_one_slot(self) -> bool:
+        """True if all keys lie in one slot of a cluster."""
+        _, brace, rest = (self.global_keyprefix + self.tag).partition("{")
+        return bool(brace) and rest.find("}") > 0
+
 
 IGNORED = frozenset(
     {
-        "ack_emulation", "health_check_interval", "interval_max", "interval_start",
-        "interval_step", "max_retries", "polling_interval", "queue_order_strategy",
-        "retry_on_timeout", "retry_policy", "sentinel_fanout_compat", "socket_read_size",
-        "unacked_restore_interval", "unacked_restore_throttle", "virtual_host",
+        "ack_emulation", "interval_max", "interval_start", "interval_step", "max_retries",
+        "polling_interval", "retry_on_timeout", "retry_policy", "sentinel_fanout_compat",
+        "socket_read_size", "unacked_restore_interval", "unacked_restore_throttle",
+        "virtual_host",
     }
 )  # fmt: skip
 """kombu's options that have no use here: taken, so that a configuration of Celery's
 works, and without effect."""
 
+OF_RESULTS = ("backend_use_ssl", "backend_health_check_interval", "backend_credential_provider")
+"""Celery's settings ``redis_backend_...``, for results alone."""
+
 _DURATIONS = frozenset(
-    {"socket_timeout", "socket_connect_timeout", "visibility_timeout", "unacked_mutex_expire"}
-)
+    {
+        "health_check_interval", "socket_connect_timeout", "socket_timeout",
+        "unacked_mutex_expire", "visibility_timeout",
+    }
+)  # fmt: skip
+_CHOICES = {
+    "priority_order": {
+        "amqp": "9 first",
+        "celery": "0 first, as Celery does on Redis",
+    },
+    "queue_order_strategy": {
+        "round_robin": "all alike",
+        "priority": "the queue named first before the others",
+        "sorted": "the queue that comes first by name",
+    },
+}
+
+
+def for_results(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Options of the backend, and its setting for TLS: see `OF_RESULTS`."""
+    values = dict(options)
+    own = {name: values.pop(name) for name in OF_RESULTS if name in values}
+    ssl = own.pop("backend_use_ssl", None)
+    for name, given in own.items():
+        if given is not None:
+            values[name.removeprefix("backend_")] = given
+    return values, ssl
 
 
 def read_options(url: Url, options: Mapping[str, Any], ssl: Mapping[str, Any]) -> Options:
@@ -130,7 +191,7 @@ def read_options(url: Url, options: Mapping[str, Any], ssl: Mapping[str, Any]) -
     values.update({k: v for k, v in url.query.items() if k not in options})
     values.update({k: v for k, v in options.items() if v is not None})
     for name in list(values):
-        if name in IGNORED:
+        if name in IGNORED or name in OF_RESULTS:
             del values[name]
         elif name not in known:
             raise _unknown(url, name, known)
@@ -141,22 +202,33 @@ def read_options(url: Url, options: Mapping[str, Any], ssl: Mapping[str, Any]) -
             values["priority_steps"] = _steps(values["priority_steps"])
         if "ssl_cert_reqs" in values:
             values["ssl_cert_reqs"] = _requirement(values["ssl_cert_reqs"])
-        provider = values.pop("credential_provider", None)
+        provider = _provider(values.pop("credential_provider", None))
         read = convert(values, Options, strict=False)
     except (ValidationError, ValueError) as exc:
         raise ImproperlyConfigured(
             f"options of {url}: {exc}", hint="See docs/how-to/redis.md for what each takes."
         ) from exc
-    if read.priority_order not in ("amqp", "celery"):
-        raise ImproperlyConfigured(
-            f"option priority_order of {url} is {read.priority_order!r}",
-            hint="Use 'amqp' (9 first) or 'celery' (0 first, as Celery does on Redis).",
-        )
-    if provider is not None:
-        from msgspec.structs import replace
+    for name, choices in _CHOICES.items():
+        chosen = getattr(read, name)
+        if chosen not in choices:
+            known_ones = ", ".join(f"{choice!r} ({what})" for choice, what in choices.items())
+            raise ImproperlyConfigured(
+                f"option {name} of {url} is {chosen!r}", hint=f"It is one of {known_ones}."
+            )
+    return read if provider is None else replace(read, credential_provider=provider)
 
-        read = replace(read, credential_provider=provider)
-    return read
+
+def _provider(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    from importlib import import_module
+
+    module, _, name = value.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ValueError(f"credential_provider {value!r} can't be imported: {exc}") from exc
+    return found() if isinstance(found, type) else found
 
 
 def _steps(value: Any) -> tuple[int, ...]:

@@ -10,13 +10,11 @@ _CONNECTION = (
     Option("socket_timeout", "duration", None, "For one command's answer; 30.", "seconds"),
     Option("socket_connect_timeout", "duration", None, "To connect; broker_connection_timeout."),
     Option("socket_keepalive", "bool", None, "Have the system notice dead peers; true."),
-    Option("max_connections", "int", None, "Most connections of a process's pool; no limit."),
+    Option("max_connections", "int", None, "Most of a process's pool; broker_pool_limit."),
+    Option("health_check_interval", "duration", None, "Idle longer, it is asked first; 25."),
     Option("client_name", "str", None, "Shown by CLIENT LIST."),
     Option("global_keyprefix", "str", None, "Before every key and channel."),
     Option("hash_tag", "str", None, "Puts all keys in one slot of a cluster."),
-    Option("db", "int", None, "Number of the database, instead of the URL's path."),
-    Option("username", "str", None, "Instead of the URL's."),
-    Option("password", "str", None, "Instead of the URL's."),
     Option("master_name", "str", None, "The Sentinels' name of the master."),
     Option("min_other_sentinels", "int", None, "How many others a Sentinel must know; 0."),
     Option("ssl_cert_reqs", "str", None, "required, optional or none; required."),
@@ -28,6 +26,7 @@ _CONNECTION = (
 _BROKER = (
     Option("sep", "str", None, "Between a queue's name and a priority, in keys."),
     Option("priority_order", "str", None, "amqp: 9 first; celery: 0 first, as Celery; amqp."),
+    Option("queue_order_strategy", "str", None, "round_robin, priority or sorted; round_robin."),
     Option("visibility_timeout", "duration", None, "Of what Celery's workers hold; 3600."),
     Option("fanout_patterns", "bool", None, "Channels carry the routing key; true."),
     Option("unacked_key", "str", None, "Hash of what Celery's workers hold."),
@@ -36,7 +35,15 @@ _BROKER = (
     Option("unacked_mutex_expire", "duration", None, "When that lock ends by itself; 300."),
     Option("unacked_restore_limit", "int", None, "Most put back at a time; 1000."),
 )
-_RESULTS = (Option("result_chord_ordered", "bool", None, "Results of a chord in its order; true."),)
+# Celery's settings redis_host, redis_db ... are those of its result backend alone.
+_RESULTS = (
+    Option("result_chord_ordered", "bool", None, "Results of a chord in its order; true."),
+    Option("host", "str", None, "Where the URL names none."),
+    Option("port", "int", None, "Where the URL names none."),
+    Option("db", "int", None, "Number of the database, where the URL names none."),
+    Option("username", "str", None, "Where the URL names none."),
+    Option("password", "str", None, "Where the URL names none."),
+)
 
 
 @hookimpl

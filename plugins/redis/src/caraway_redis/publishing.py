@@ -10,7 +10,7 @@ import msgspec
 
 from caraway.message import Publication
 from caraway.protocol.envelope import encode
-from caraway_redis.connection import pack
+from caraway_redis.wires import pack
 
 if TYPE_CHECKING:
     from caraway_redis.keys import Keys

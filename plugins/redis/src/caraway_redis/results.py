@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from caraway.message import StoredResult
 
+if TYPE_CHECKING:
+    from caraway_redis.options import Options
+
 RESULT_KEY = "celery-task-meta-"
 GROUP_KEY = "celery-taskset-meta-"
+
+
+def prefix(options: Options) -> str:
+    """Before results' keys: as Celery, a prefix that ends like a word gets a ``_``."""
+    begin = options.global_keyprefix
+    if begin and begin[-1] not in ":_-.":
+        begin += "_"
+    return begin + options.tag
+
+
+def milliseconds(seconds: float) -> int:
+    """A time to live as Redis takes it; 0 is for ever, here as there."""
+    # What is to vanish at once must not stay for ever.
+    return max(1, int(seconds * 1000)) if seconds > 0 else 0
 
 
 class _Status(msgspec.Struct):

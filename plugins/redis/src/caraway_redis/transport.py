@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,13 +26,14 @@ from caraway.message import (
 )
 from caraway.routing import topic_matches
 from caraway_redis import dead_letters, inspection
-from caraway_redis.connection import Link, Script, pack
+from caraway_redis.connection import Link
 from caraway_redis.consumer import GIVE_BACK, RedisConsumer
 from caraway_redis.fetching import entry_delivery
 from caraway_redis.foreign import restore_abandoned
 from caraway_redis.keys import Keys
 from caraway_redis.publishing import Envelopes, Row
-from caraway_redis.results import RESULT_KEY
+from caraway_redis.results import RESULT_KEY, prefix
+from caraway_redis.wires import Script, pack
 
 if TYPE_CHECKING:
     from caraway.interfaces.backend import Backend
@@ -44,12 +45,18 @@ RENEW = Script("payload", "renew")
 REGISTER = Script("payload", "register")
 ADOPT = Script("adopt")
 HOLDINGS = Script("holdings")
+REVOKE = Script("payload", "revoke")
+UNBIND = Script("unbind")
 ORPHANS = Script("payload", "orphans")
 ORPHANED = 120
 """Seconds for which the inboxes of an owner that ended are looked at: longer than its
 last wait, which the server may answer after that end."""
-_AT_ONCE = 100
+_SWEPT = 100
 """Owners whose lease ended that one sweep ends."""
+_AT_ONCE = 1000
+"""Revocations written at a time."""
+_LITERAL = {ord(char): f"\\{char}" for char in "\\*?[]^"}
+"""What Redis' patterns would take for one of their signs."""
 
 
 class RedisTransport(Transport):
@@ -87,7 +94,7 @@ class RedisTransport(Transport):
         self.link = Link(url, options, context, ssl=ssl)
         chosen = self.link.options
         self.keys = Keys(chosen)
-        self.result_key = self.keys.prefix + RESULT_KEY
+        self.result_key = prefix(chosen) + RESULT_KEY
         steps = chosen.priority_steps
         self.steps = steps if chosen.priority_order == "celery" else tuple(reversed(steps))
         self._envelopes = Envelopes(self.keys, steps, self._bound, context.clock)
@@ -194,6 +201,12 @@ class RedisTransport(Transport):
     def declare(self, queues: Sequence[Queue]) -> None:
         if not queues:
             return
+        for queue in queues:
+            if not queue.name or "\n" in queue.name:
+                raise TransportError(
+                    f"{queue.name!r} can't be a queue's name",
+                    hint="It must not be empty, nor have an end of line in it.",
+                )
         keys = self.keys
         packed = [pack("SADD", keys.queues, *[queue.name for queue in queues])]
         for queue in queues:
@@ -230,15 +243,31 @@ class RedisTransport(Transport):
         keys = self.keys
         count = self._empty(queue)
         count += int(self.link.run(HOLDINGS, (keys.owners,), (keys.held, queue)))
-        members = [(queue, keys.member(queue, queue))]
         packed = [pack("SREM", keys.queues, queue)]
-        for exchange, member in members:
-            packed.append(pack("SREM", keys.binding + exchange, member))
-            packed.append(pack("SREM", keys.permanent + exchange, member))
+        for table, member in self._bindings_of(queue):
+            packed.append(pack("SREM", table, member))
         self.link.exchange(b"".join(packed), len(packed))
         self._known.discard(queue)
         self._bindings.clear()
         return count
+
+    def _bindings_of(self, queue: str) -> Iterator[tuple[bytes, bytes]]:
+        """Tables of bindings and their members that lead to a queue; there is no index of
+        them, and a queue is deleted by people."""
+        keys = self.keys
+        end = f"{keys.sep}{queue}".encode()
+        pattern = keys.prefix.translate(_LITERAL) + "_kombu.binding*"
+        cursor: Any = b"0"
+        while True:
+            cursor, tables = self.link.call(
+                "SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "set"
+            )
+            for table in tables:
+                for member in self.link.call("SMEMBERS", table):
+                    if member.endswith(end):
+                        yield table, member
+            if cursor == b"0":
+                return
 
     def purge(self, queue: str) -> int:
         return self._empty(queue)
@@ -256,16 +285,19 @@ class RedisTransport(Transport):
         return inspection.stats(self.link, self.keys, self.steps, queues, HOLDINGS)
 
     def ping(self) -> None:
-        # A write, so that it fails where publishing would.
-        self.link.exchange(pack("LPUSH", self.keys.sweep + ":ping", "x")
-                           + pack("DEL", self.keys.sweep + ":ping"), 2)  # fmt: skip
+        # A write, so that it fails where publishing would; nothing of it stays.
+        self.link.call("SET", self.keys.ping, "", "PX", 1)
 
     def close(self) -> None:
-        try:
-            for consumer in list(self._consumers):
+        failed: OperationalError | None = None
+        for consumer in list(self._consumers):
+            try:
                 consumer.close()
-        finally:
-            self.link.close()
+            except OperationalError as exc:
+                failed = failed or exc  # its lease ends by itself
+        self.link.close()
+        if failed is not None:
+            raise failed
 
     # -- LEASE, ADOPT ------------------------------------------------------------------
 
@@ -305,11 +337,12 @@ class RedisTransport(Transport):
         keys = self.keys
         try:
             now = self.now()
-            found = self.link.call("ZRANGEBYSCORE", keys.owners, "-inf", now, "LIMIT", 0, _AT_ONCE)
+            found = self.link.call("ZRANGEBYSCORE", keys.owners, "-inf", now, "LIMIT", 0, _SWEPT)
             for owner in found:
                 self.give_back(owner.decode(), counted=True, swept=True)
             self.link.run(ORPHANS, (keys.orphans,), ())
             self.link.call("ZREMRANGEBYSCORE", keys.revoked, "-inf", now)
+            self.link.run(UNBIND, (keys.deadlines,), (keys.binding, keys.permanent))
             restore_abandoned(self.link, keys, now, self._bound)
         except OperationalError as exc:
             import logging
@@ -338,13 +371,8 @@ class RedisTransport(Transport):
     def revoke(self, task_ids: Sequence[str], *, ttl: float = 86400.0) -> None:
         if not task_ids:
             return
-        key = self.keys.revoked
-        now = self.now()
-        scores: list[Any] = []
-        for task_id in task_ids:
-            scores += (now + ttl, task_id)
-        packed = pack("ZADD", key, *scores) + pack("EXPIRE", key, int(ttl) + 86400)
-        self.link.exchange(packed, 2)
+        for begin in range(0, len(task_ids), _AT_ONCE):
+            self.link.run(REVOKE, (self.keys.revoked,), (ttl, *task_ids[begin : begin + _AT_ONCE]))
 
     def revoked(self, task_ids: Sequence[str]) -> set[str]:
         ids = list(task_ids)

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from caraway.errors import OperationalError
-from caraway_redis.connection import Wire, pack
+from caraway_redis.wires import Wire, pack
 
 if TYPE_CHECKING:
     from caraway_redis.connection import Link

@@ -34,6 +34,11 @@ local function is_wrong(key, want)
   end
 end
 local entries, seen = {}, {}
+if n > 0 then
+  for i = 1, m do
+    seen[ARGV[7 + i]] = true
+  end
+end
 at = others
 for i = 1, n do
   local tag, action = ARGV[at], ARGV[at + 1]

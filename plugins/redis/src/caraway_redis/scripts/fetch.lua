@@ -1,7 +1,8 @@
 -- Takes messages under the owner's lease.
 -- KEYS: owners, held, seq, revoked, sweep, timer, then for each queue: delayed,
 --       its lists in the order of serving, their inboxes in the same order
--- ARGV: owner, limit, queues, steps, first queue (from 0), tag after which held
+-- ARGV: owner, limit, queues, steps, first queue (from 0; -1: as they are, none has a
+--       share of its own), tag after which held
 --       entries are unknown to the caller ('' if it knows all), sweep every (ms),
 --       then the steps, then the queues' names
 -- Answer: status (1, or 0 if the owner is lost), seconds until the next is due or '',
@@ -137,13 +138,14 @@ if available > 0 then
       end
     end
   end
-  if queues > 1 then
+  if queues > 1 and first >= 0 then
     local share = math.max(1, math.ceil(limit / queues))
     for i = 0, queues - 1 do
       take((first + i) % queues, math.min(share, limit - total))
     end
   end
   if total < limit then
+    first = math.max(first, 0)
     for i = 0, queues - 1 do
       take((first + i) % queues, limit - total)
     end

@@ -3,13 +3,16 @@
 local time = now()
 local all = redis.call('ZRANGE', KEYS[1], 0, 99, 'WITHSCORES')
 for i = 1, #all, 2 do
+  local failed = false
   for box, target in string.gmatch(all[i], '([^\n]+)\n([^\n]+)\n?') do
     local moved
     repeat
       moved = redis.pcall('LMOVE', box, target, 'LEFT', 'RIGHT')
-    until not moved or type(moved) == 'table'
+    until type(moved) ~= 'string'
+    -- A list that can't take them now may later.
+    failed = failed or type(moved) == 'table'
   end
-  if tonumber(all[i + 1]) < time then
+  if not failed and tonumber(all[i + 1]) < time then
     redis.call('ZREM', KEYS[1], all[i])
   end
 end
