@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caraway.plugins import Option
-from caraway.plugins.options import convert, parse_duration
+from caraway.plugins.options import convert, parse_duration, resolve_options
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,9 @@ def test_any_value_is_converted_or_refused(value: Any) -> None:
 def test_a_number_of_seconds_stays_that_number(seconds: float) -> None:
     assert parse_duration(seconds) == seconds
     assert parse_duration(repr(seconds)) == seconds
+
+
+def test_an_option_set_to_none_is_not_set() -> None:
+    table = (Option("limit", "int", 5), Option("name", "str"))
+    values = resolve_options(table, ("settings", {"limit": None, "name": None}), what="it")
+    assert values == {"limit": 5, "name": None}

@@ -157,6 +157,9 @@ def resolve_options(
                     raise _unknown(name, known, what, source)
                 values[name] = value
                 continue
+            if value is None:  # "not set", as a configuration in Python writes it
+                values[name] = option.default
+                continue
             try:
                 values[name] = convert(option, value)
             except ValueError as exc:

@@ -86,8 +86,8 @@ class Broker:
     broker_pool_limit = Setting(
         optional(COUNT),
         10,
-        "Most connections a process holds, for transports that pool them.",
-        awaits=_NETWORK,
+        "Most connections a process holds, for transports that pool them; none or 0 is "
+        "without limit.",
     )
     broker_pool_acquire_timeout = Setting(
         optional(DURATION),
