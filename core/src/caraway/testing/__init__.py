@@ -4,7 +4,8 @@
 * `caraway.testing.fixtures`: pytest fixtures, opted into with
   ``pytest_plugins = ["caraway.testing.fixtures"]``;
 * `caraway.testing.conformance`: suites that implementations of the interfaces must pass;
-* `caraway.testing.servers`: real servers for integration tests.
+* `caraway.testing.servers`: real servers for integration tests;
+* `caraway.testing.proxy`: a network between them and the client that breaks when told to.
 
 Importing this package doesn't import pytest.
 """
