@@ -183,6 +183,34 @@ class ChordEnd(Struct, frozen=True, gc=False):
     root_id: str | None = None
 
 
+class ChordStart(Struct, frozen=True, gc=False):
+    """That the members of a chord's header are about to be published.
+
+    Attributes:
+        group_id: of the chord.
+        size: how many ends of members complete it.
+        ttl: seconds until the backend may drop what it keeps of the chord.
+    """
+
+    group_id: str
+    size: int
+    ttl: float = 0.0
+
+
+class Workflow(Struct, frozen=True, gc=False):
+    """What a run changes in the workflow that it is a part of.
+
+    Attributes:
+        end: if it was a chord's member.
+        starts: the chords whose headers are among the completion's publications.
+        failed: failures of the steps after it, which won't run.
+    """
+
+    end: ChordEnd | None = None
+    starts: tuple[ChordStart, ...] = ()
+    failed: tuple[StoredResult, ...] = ()
+
+
 class Completion(Struct, frozen=True, gc=False):
     """All that one run changes in the system: the unit of a commit.
 
@@ -190,14 +218,14 @@ class Completion(Struct, frozen=True, gc=False):
         settlement: the only acknowledgement.
         result: to store, or None.
         publications: follow-ups (retry, links, next in chain ...), often empty.
-        chord: if it was a chord's member; done before the commit, which then publishes
-            the body, if this was the last one.  Transports needn't look at it.
+        workflow: done before the commit, which then publishes a chord's body, too, if
+            this was the last of its members.  Transports needn't look at it.
     """
 
     settlement: Settlement
     result: StoredResult | None = None
     publications: tuple[Publication, ...] = ()
-    chord: ChordEnd | None = None
+    workflow: Workflow | None = None
 
 
 class DeadLetter(Struct, frozen=True):

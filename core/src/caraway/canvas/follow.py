@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from caraway import states
+from caraway.canvas.expand import Expansion
 from caraway.canvas.signature import Signature, maybe_signature
 from caraway.errors import InvalidTaskError
-from caraway.message import ChordEnd, Publication
+from caraway.message import ChordEnd, ChordStart, Publication
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 def publications(
     app: Caraway, request: Request, outcome: Outcome, kind: str
-) -> tuple[Publication, ...]:
-    """What is to be published after a run.
+) -> tuple[tuple[Publication, ...], tuple[ChordStart, ...]]:
+    """What is to be published after a run, and the chords that begin with it.
 
     Args:
         app: whose tasks they are.
@@ -33,12 +34,11 @@ def publications(
 
     Raises:
         InvalidTaskError: something in the message is no signature.
-        NotImplementedError: a kind of canvas that this version doesn't know.
     """
     if kind == "errbacks":
-        return _errbacks(app, request, outcome)
+        return _errbacks(app, request, outcome), ()
     if outcome.state != states.SUCCESS:
-        return ()
+        return (), ()
     made = [
         _follow_up(app, request, link, (outcome.value,), "callback", at)
         for at, link in enumerate(request.callbacks or ())
@@ -46,25 +46,18 @@ def publications(
     if request.chain:
         rest = list(request.chain)
         step = rest.pop()  # the next one stands last
-        made.append(
-            _follow_up(app, request, step, (outcome.value,), "chain", 0, chain=rest or None)
-        )
-    return tuple(made)
+        made.append(_follow_up(app, request, step, (outcome.value,), "chain", 0, rest))
+    return (
+        tuple(each for one in made for each in one.publications),
+        tuple(each for one in made for each in one.starts),
+    )
 
 
-def chord_body(app: Caraway, end: ChordEnd, values: list[Any]) -> Publication:
+def chord_body(app: Caraway, end: ChordEnd, values: list[Any]) -> Expansion:
     """The body of a chord whose members all succeeded, with their results."""
-    from caraway.task.publication import build, known_options
-
-    signature = _read(app, end.body)
-    options = known_options(signature.options)
-    if not options.get("task_id"):
-        options["task_id"] = derived_id(end.part.group_id, "chord", 0)
-    options.setdefault("root_id", end.root_id)
-    options.setdefault("parent_id", end.part.task_id)
-    args = signature.args if signature.immutable else (values, *signature.args)
-    task = app.tasks.get(signature.name)
-    return build(app, signature.name, args, signature.kwargs, options, task).publication
+    made = Expansion(app, (end.part.group_id, "chord", 0), end.root_id, end.part.task_id)
+    made.add(end.body, (values,))
+    return made
 
 
 def chord_errbacks(app: Caraway, end: ChordEnd, task_id: str) -> tuple[Publication, ...]:
@@ -80,13 +73,18 @@ def chord_errbacks(app: Caraway, end: ChordEnd, task_id: str) -> tuple[Publicati
     headers = {"id": task_id, "task": end.body.get("task"), "root_id": end.root_id}
     request = Request(headers, (), {}, {}, None, "")
     return tuple(
-        _follow_up(app, request, link, (task_id,), "errback", at) for at, link in enumerate(listed)
+        each
+        for at, link in enumerate(listed)
+        for each in _follow_up(app, request, link, (task_id,), "errback", at).publications
     )
 
 
 def _errbacks(app: Caraway, request: Request, outcome: Outcome) -> tuple[Publication, ...]:
-    made = []
+    made: list[Publication] = []
     for at, link in enumerate(request.errbacks or ()):
+        if isinstance(link, dict) and link.get("subtask_type"):
+            made += _follow_up(app, request, link, (request.id,), "errback", at).publications
+            continue
         signature = _read(app, link)
         task = app.tasks.get(signature.name)
         if task is not None and takes_failure(task, len(signature.args)):
@@ -94,7 +92,7 @@ def _errbacks(app: Caraway, request: Request, outcome: Outcome) -> tuple[Publica
             # itself, which no message can carry, so it is called here
             call_errback(task, signature, request, outcome)
             continue
-        made.append(_follow_up(app, request, link, (request.id,), "errback", at))
+        made += _follow_up(app, request, link, (request.id,), "errback", at).publications
     return tuple(made)
 
 
@@ -123,17 +121,6 @@ def call_errback(task: Any, signature: Signature[Any], request: Any, outcome: Ou
         )
 
 
-def derived_id(parent: str, kind: str, position: int) -> str:
-    """A UUID (version 5's shape) that is the same whenever the same run asks for it."""
-    from hashlib import sha256
-
-    text = bytearray(sha256(f"caraway:{parent}:{kind}:{position}".encode()).digest()[:16])
-    text[6] = text[6] & 0x0F | 0x50
-    text[8] = text[8] & 0x3F | 0x80
-    raw = text.hex()
-    return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
-
-
 def _read(app: Caraway, link: Any) -> Signature[Any]:
     signature = maybe_signature(link, app)
     if not isinstance(signature, Signature):
@@ -148,20 +135,9 @@ def _follow_up(
     args: tuple[Any, ...],
     kind: str,
     position: int,
-    *,
     chain: list[Any] | None = None,
-) -> Publication:
-    from caraway.task.publication import build, known_options
-
-    signature = _read(app, link)
-    merged = signature.args if signature.immutable else (*args, *signature.args)
-    options = known_options(signature.options)
-    # Links that follow the last step of a chain come with the chain's own.
-    if not options.get("task_id"):
-        options["task_id"] = derived_id(str(request.id), kind, position)
-    options["root_id"] = request.root_id
-    options["parent_id"] = request.id
-    if chain is not None:
-        options["chain"] = chain
-    task = app.tasks.get(signature.name)
-    return build(app, signature.name, merged, signature.kwargs, options, task).publication
+) -> Expansion:
+    made = Expansion(app, (str(request.id), kind, position), request.root_id, request.id)
+    made.reply_to = request.reply_to or ""
+    made.add(link, args, {"chain": chain or None})
+    return made

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from caraway.interfaces.context import Capability
-from caraway.message import ChordPart, StoredResult
+from caraway.message import ChordPart, ChordStart, StoredResult
 
 
 class Backend(ABC):
@@ -90,6 +90,14 @@ class Backend(ABC):
         until `chord_sent`.
         """
         raise NotImplementedError
+    def chord_start(self, starts: Sequence[ChordStart]) -> None:
+        """The headers of these chords are about to be published: keep their sizes.
+
+        For backends that others count in, too: our own members' ends carry the size.
+        Idempotent.
+        """
+        return
+
 
     def chord_sent(self, group_ids: Sequence[str]) -> None:
         """The bodies of these chords were published: drop what was kept of them.

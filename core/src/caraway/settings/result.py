@@ -104,13 +104,12 @@ class Results:
     )  # fmt: skip
     result_chord_retry_interval = Setting(
         DURATION, 1.0, "Pause between two looks at a chord, in backends that must look.",
-        old=("CELERY_CHORD_RETRY_INTERVAL",), awaits=_CANVAS,
+        old=("CELERY_CHORD_RETRY_INTERVAL",),
     )  # fmt: skip
     result_chord_expires = Setting(
         optional(DURATION),
         None,
         "How long a chord's count is kept; none: as `result_expires`.",
-        awaits=_CANVAS,
     )
     result_exchange = Setting(
         STR,

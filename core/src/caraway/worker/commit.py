@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.interfaces import Backend, Consumer, Transport
 
-_chord_of = attrgetter("chord")
+_workflow_of = attrgetter("workflow")
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0
 """Seconds between two tries of a commit that the store can't take."""
 
@@ -48,7 +48,7 @@ class Committer:
         consumer: settles.
         wait: called with seconds between two tries of `persist`; False gives up.
         substitute: makes, of a completion that can't be stored, one that can.
-        app: builds what follows from chords; None if there are none.
+        app: builds what follows from workflows; None if there are none.
 
     Attributes:
         apply: applies a batch and returns the tags that were no longer ours.  It may be
@@ -79,14 +79,12 @@ class Committer:
         self._apply: Callable[[Sequence[Completion]], Sequence[Tag]] = (
             consumer.commit if self.atomic else self.apply_in_steps
         )
-        # Only where there can be chords, each batch is looked at.
-        self._app = (
-            app if backend is not None and Capability.CHORDS in backend.capabilities else None
-        )
-        self.apply = self._apply if self._app is None else self._apply_with_chords
+        # Only where there can be workflows, each batch is looked at.
+        self._app = app if backend is not None else None
+        self.apply = self._apply if self._app is None else self._apply_with_workflows
 
-    def _apply_with_chords(self, completions: Sequence[Completion]) -> Sequence[Tag]:
-        if not any(map(_chord_of, completions)):
+    def _apply_with_workflows(self, completions: Sequence[Completion]) -> Sequence[Tag]:
+        if not any(map(_workflow_of, completions)):
             return self._apply(completions)
         assert self._app is not None
         assert self._backend is not None
@@ -103,13 +101,14 @@ class Committer:
 
     def apply_settled(self, completions: Sequence[Completion]) -> None:
         """Apply completions whose messages were acknowledged before they ran."""
-        if self._app is None or not any(map(_chord_of, completions)):
+        if self._app is None or not any(map(_workflow_of, completions)):
             self._store_and_publish(completions)
             return
         assert self._backend is not None
         completions, done = settle(self._app, self._backend, completions)
         self._store_and_publish(completions)
-        self._backend.chord_sent(done)
+        if done:
+            self._backend.chord_sent(done)
 
     def _store_and_publish(self, completions: Sequence[Completion]) -> None:
         if self._backend is not None:

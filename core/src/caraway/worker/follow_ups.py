@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from caraway.message import Delivery, Publication
+from caraway.message import ChordStart, Delivery, Publication
 from caraway.outcome import Outcome
 from caraway.request import Request
 
@@ -30,7 +30,9 @@ class FollowUps:
             delivery, request, outcome.retry, now=app.context.clock(), registry=app.registry
         )
 
-    def links(self, request: Request, outcome: Outcome, kind: str) -> tuple[Publication, ...]:
+    def links(
+        self, request: Request, outcome: Outcome, kind: str
+    ) -> tuple[tuple[Publication, ...], tuple[ChordStart, ...]]:
         """Callbacks or errbacks, and the next of the chain; see `caraway.canvas.follow`."""
         from caraway.canvas import follow
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from caraway import signals, states
 from caraway.errors import TaskRevokedError, TimeLimitExceeded
-from caraway.message import Completion, Delivery, Publication, Settlement, StoredResult
+from caraway.message import ChordStart, Completion, Delivery, Publication, Settlement, StoredResult
 from caraway.outcome import MEANING, Outcome
 from caraway.request import Request
 from caraway.runner import Runner, build_runner
@@ -117,23 +117,26 @@ class TaskPlan:
             if meaning.retried:
                 publications = (self.follow_ups.retry(delivery, request, outcome),)
             elif meaning.links and request.embed:
-                publications = self.follow_ups.links(request, outcome, meaning.links)
+                publications, starts = self.follow_ups.links(request, outcome, meaning.links)
         except Exception as exc:  # noqa: BLE001 - arguments that can't be written, bad links
             if state not in (states.FAILURE, states.REVOKED):
+        starts: tuple[ChordStart, ...] = ()
                 failure = self.runner.settle_failure(request, exc)
                 return self.complete(delivery, request, failure)
             self._log_lost_follow_ups(request)
         stored = None
         if meaning.stored and outcome.payload is not None and request.id:
             ttl = self.ttl if state != states.FAILURE else self.ttl_failure
-            stored = StoredResult(request.id, state, outcome.payload, ttl)
-        chord = None
-        if request.embed and (request.chord or request.chain) and state in states.READY_STATES:
-            from caraway.worker.chords import end_of
+            stored = StoredResult(request.id, state, outcome.payload, ttl, self._reply_to(delivery))
+        workflow = None
+        if request.embed and (
+            starts or ((request.chord or request.chain) and state in states.READY_STATES)
+        ):
+            from caraway.worker.chords import workflow_of
 
-            chord = end_of(self.app, request, outcome, self.ttl)
+            workflow = workflow_of(self.app, request, outcome, self.ttl, starts)
         return Completion(
-            self._settlement(delivery, meaning.action, outcome), stored, publications, chord
+            self._settlement(delivery, meaning.action, outcome), stored, publications, workflow
         )
 
     def _settlement(self, delivery: Delivery, action: str, outcome: Outcome) -> Settlement:

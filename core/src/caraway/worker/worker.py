@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from caraway.canvas.tasks import register as register_canvas_tasks
 from caraway.errors import CarawayError, ImproperlyConfigured
 from caraway.interfaces import Capability
 from caraway.message import Owner, Queue, new_owner_id
@@ -85,6 +86,7 @@ class Worker:
         self._handle_early_signals()
         tasks = tuple(app.tasks)
         self._check_tasks()
+        register_canvas_tasks(app)
         self._check_broker()
         if self._stopped_early:
             return self._finish(0)

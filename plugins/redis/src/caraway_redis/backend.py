@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from caraway.interfaces.backend import Backend
 from caraway.interfaces.context import Capability
-from caraway.message import ChordPart, StoredResult
+from caraway.message import ChordPart, ChordStart, StoredResult
 from caraway.states import READY_STATES
 from caraway_redis import chords
 from caraway_redis.connection import Link
@@ -118,6 +118,9 @@ class RedisBackend(Backend):
         return f"{self._prefix}{OURS}join:{group_id}"
 
     # -- CHORDS ------------------------------------------------------------------------
+
+    def chord_start(self, starts: Sequence[ChordStart]) -> None:
+        chords.start(self.link, self._group_key, starts)
 
     def chord_parts(self, parts: Sequence[ChordPart]) -> Sequence[Sequence[bytes] | None]:
         ordered = self.link.options.result_chord_ordered

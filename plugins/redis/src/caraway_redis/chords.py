@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from caraway.message import ChordPart
+from caraway.message import ChordPart, ChordStart
 from caraway_redis.wires import Script
 
 if TYPE_CHECKING:
@@ -22,6 +22,15 @@ _CLAIM = 60
 member that reports may."""
 _REMEMBER = 600
 """Seconds for which a chord that is done is known to be."""
+
+
+def start(link: Link, group_key: str, starts: Sequence[ChordStart]) -> None:
+    """See `caraway.interfaces.backend.Backend.chord_start`."""
+    for each in starts:
+        command = ["SET", f"{group_key}{each.group_id}.s", str(each.size)]
+        if each.ttl > 0:
+            command += ["EX", str(max(1, int(each.ttl)))]
+        link.call(*command)
 
 
 def count(
