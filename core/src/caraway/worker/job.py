@@ -113,6 +113,7 @@ class TaskPlan:
             )  # fmt: skip
         meaning = MEANING[state]
         publications: tuple[Publication, ...] = ()
+        starts: tuple[ChordStart, ...] = ()
         try:
             if meaning.retried:
                 publications = (self.follow_ups.retry(delivery, request, outcome),)
@@ -120,14 +121,13 @@ class TaskPlan:
                 publications, starts = self.follow_ups.links(request, outcome, meaning.links)
         except Exception as exc:  # noqa: BLE001 - arguments that can't be written, bad links
             if state not in (states.FAILURE, states.REVOKED):
-        starts: tuple[ChordStart, ...] = ()
                 failure = self.runner.settle_failure(request, exc)
                 return self.complete(delivery, request, failure)
             self._log_lost_follow_ups(request)
         stored = None
         if meaning.stored and outcome.payload is not None and request.id:
             ttl = self.ttl if state != states.FAILURE else self.ttl_failure
-            stored = StoredResult(request.id, state, outcome.payload, ttl, self._reply_to(delivery))
+            stored = StoredResult(request.id, state, outcome.payload, ttl)
         workflow = None
         if request.embed and (
             starts or ((request.chord or request.chain) and state in states.READY_STATES)
