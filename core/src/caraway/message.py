@@ -136,7 +136,7 @@ class StoredResult(Struct, frozen=True, gc=False):
             docs/reference/wire-format.md, "Results".
         ttl: seconds until the backend may drop it; 0.0 is never.
         reply_to: the message's property, for backends with `Capability.REPLIES`; others
-            get it empty.
+            may get it empty.
     """
 
     task_id: str

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from caraway.testing.conformance import TransportSuite
+from caraway.errors import BackendUnavailable
+from caraway.interfaces import Backend, Context
+from caraway.message import StoredResult
+from caraway.testing.conformance import BackendSuite, TransportSuite
 from caraway.testing.servers import Server, free_port
+from caraway.url import Url
+from caraway_amqp.backend import RpcBackend
 
 
 class OnRabbitMQ:
@@ -30,3 +37,53 @@ class TestAmqpTransport(OnRabbitMQ, TransportSuite):
 
     def cut(self) -> None:
         self.server.control("close_all_connections", "a test cuts them")
+
+
+class Pair(Backend):
+    """A worker's connection, and the one of whoever sent the tasks: of an app's results
+    there is one reader, which all connections of a test share here."""
+
+    capabilities = RpcBackend.capabilities
+
+    def __init__(self, writer: RpcBackend, reader: RpcBackend) -> None:
+        self.writer = writer
+        self.reader = reader
+        self.reply_to = reader.expect()
+
+    def store(self, results: Sequence[StoredResult]) -> None:
+        self.writer.store([replace(each, reply_to=self.reply_to) for each in results])
+
+    def get(self, task_ids: Sequence[str]) -> Mapping[str, StoredResult]:
+        return self.reader.get(task_ids)
+
+    def wait(self, task_ids: Sequence[str], timeout: float) -> Mapping[str, StoredResult]:
+        return self.reader.wait(task_ids, timeout)
+
+    def forget(self, task_ids: Sequence[str]) -> int:
+        return self.reader.forget(task_ids)
+
+    def ping(self) -> None:
+        self.writer.ping()
+
+    def cleanup(self) -> int:
+        return self.reader.cleanup()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class TestRpcBackend(OnRabbitMQ, BackendSuite):
+    factory = "caraway_amqp.backend:RpcBackend"
+    unreachable = f"rpc://127.0.0.1:{free_port()}//"
+
+    def make(self, tmp_path: Path) -> Callable[[Context], Backend]:
+        url = Url.parse(self.url(tmp_path).replace("amqp://", "rpc://"))
+        reader = RpcBackend(url, {}, self.context)
+        self._cleanups.append(reader.close)
+        return lambda context: Pair(RpcBackend(url, {}, context), reader)
+
+    def test_an_unreachable_store_is_told_in_our_words(self) -> None:
+        backend = RpcBackend(Url.parse(self.unreachable), {}, self.context)
+        with pytest.raises(BackendUnavailable):
+            backend.expect()
+        backend.close()

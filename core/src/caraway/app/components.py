@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from caraway.app import current
 from caraway.app.configuration import Configuration
-from caraway.interfaces.context import Context
+from caraway.interfaces.context import Capability, Context
 from caraway.message import Publication, Queue, StoredResult
 from caraway.protocol.ids import new_id
+from caraway.request import current_request
 
 if TYPE_CHECKING:
     from caraway.control import Control
@@ -54,6 +55,7 @@ class Components(Configuration):
         self._control: Control | None = None
         self._origin = ""
         self._oid = ""
+        self._reply_to = ""
 
     # -- components --------------------------------------------------------------------
 
@@ -62,6 +64,7 @@ class Components(Configuration):
         self._router = self._queues = self._middleware = None
         self._publish_chain = _UNKNOWN
         self._result_serializer = None
+        self._reply_to = ""
         for task in self._tasks.values():
             task.forget_plans()
 
@@ -291,6 +294,22 @@ class Components(Configuration):
 
     thread_oid = oid
 
+    @property
+    def replies(self) -> bool:
+        """True if results go to the caller's own queue (`Capability.REPLIES`)."""
+        url = self.conf.result_backend
+        return self.backend_enabled and Capability.REPLIES in self.registry.capabilities(
+            "backend", url or ""
+        )
+
+    @property
+    def reply_to(self) -> str:
+        """The property ``reply_to`` of messages; where results come that way, its queue is
+        ready for them."""
+        if not self._reply_to:
+            self._reply_to = self.backend.expect() if self.replies else self.oid
+        return self._reply_to
+
     # -- states ------------------------------------------------------------------------
 
     def store_state(self, task_id: str | None, state: str, meta: Any) -> None:
@@ -312,7 +331,11 @@ class Components(Configuration):
     def store_payload(self, task_id: str, state: str, payload: bytes) -> None:
         """Store a state that is encoded already."""
         ttl = float(self.conf.result_expires or 0.0)
-        self.backend.store([StoredResult(task_id, state, payload, ttl)])
+        request = current_request.get()
+        # Of another task nobody knows here who waits for it.
+        own = request is not None and request.id == task_id
+        reply_to = (request.reply_to or "") if request is not None and own else ""
+        self.backend.store([StoredResult(task_id, state, payload, ttl, reply_to)])
 
     def send_event(self, type_: str, **fields: Mapping[str, Any] | Any) -> None:
         """Send a custom event.  Events aren't part of this version: nothing is sent."""
@@ -342,6 +365,8 @@ class Components(Configuration):
             transport.close()
         if backend is not None:
             backend.close()
+            if Capability.REPLIES in backend.capabilities:
+                self.forget_plans()  # their reply queue is gone
 
     def forget_connections(self) -> None:
         """Drop, without closing, what a forked child inherited: it is the parent's."""
@@ -349,7 +374,7 @@ class Components(Configuration):
         self._transport = self._backend = None
         self._publish_thread = self._result_waiter = self._control = None
         self._context = None
-        self._origin = self._oid = ""
+        self._origin = self._oid = self._reply_to = ""
         if self._producer is not None:
             self._producer.reset()
         for task in self._tasks.values():

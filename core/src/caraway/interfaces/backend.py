@@ -55,6 +55,16 @@ class Backend(ABC):
         """Drop expired results where the store doesn't by itself; return how many."""
         return 0
 
+    # -- REPLIES -----------------------------------------------------------------------
+
+    def expect(self) -> str:
+        """Make ready for results of this app's tasks; what messages carry as ``reply_to``.
+
+        Called before the first message whose result is wanted is published: a result that
+        comes once this has returned is not missed.
+        """
+        raise NotImplementedError
+
     # -- GROUPS ------------------------------------------------------------------------
 
     def save_group(self, group_id: str, payload: bytes, ttl: float) -> None:

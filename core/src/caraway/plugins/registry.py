@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from caraway.interfaces.backend import Backend
-    from caraway.interfaces.context import Context
+    from caraway.interfaces.context import Capability, Context
     from caraway.interfaces.pool import Pool
     from caraway.interfaces.schedule import ScheduleStore
     from caraway.interfaces.serializer import Compressor, Serializer
@@ -162,6 +162,10 @@ class Registry:
             ComponentNotInstalled, ComponentUnusable, UnknownComponent: no such one.
         """
         return cast("Entry", self._tables.find(role, key).entry)
+
+    def capabilities(self, role: str, url: str | Url | Sequence[Url]) -> frozenset[Capability]:
+        """What is declared of the component of a URL, nothing imported; see `entry`."""
+        return self._tables.capabilities(role, _one(url, role))
 
     def plugin_of(self, role: str, key: str) -> Plugin:
         """The plugin that provides a component; see `entry`."""

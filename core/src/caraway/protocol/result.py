@@ -5,10 +5,14 @@ Its fields: docs/reference/wire-format.md, "Results" and "Exceptions".
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from time import time
 from typing import TYPE_CHECKING, Any
+
+from msgspec import MsgspecError, Struct
+from msgspec.json import Decoder
 
 from caraway import states
 from caraway.errors import DecodeError, SecurityError
@@ -102,6 +106,28 @@ def decode_meta(serializer: Serializer, payload: bytes) -> dict[str, Any]:
     if not isinstance(record, dict) or not isinstance(record.get("status"), str):
         raise DecodeError("not a result record: it has no 'status'")
     return record
+
+
+class _Status(Struct):
+    status: str = ""
+
+
+_status = Decoder(_Status).decode
+_WORD = re.compile(rb"[A-Z]{4,}")
+
+
+def state_of(payload: bytes) -> str:
+    """The state in a record that is serialized already: JSON's, or of another serializer's
+    bytes the first longer word in capitals after "status"; empty if there is none."""
+    try:
+        state = _status(payload).status
+    except MsgspecError:
+        state = ""
+    if not state:
+        at = payload.find(b"status")
+        found = _WORD.search(payload, at + 6) if at >= 0 else None
+        state = found[0].decode() if found is not None else ""
+    return state
 
 
 # -- exceptions ------------------------------------------------------------------------

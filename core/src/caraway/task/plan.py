@@ -59,7 +59,8 @@ def compile_build(task: Task[Any, Any]) -> Build | None:
     ).copy
     delivery_mode = getattr(task, "delivery_mode", None) or conf.task_default_delivery_mode
     priority = route.priority if route.priority is not None else conf.task_default_priority
-    properties_of = {"correlation_id": "", "reply_to": app.oid, "delivery_mode": delivery_mode}
+    reply_to = app.oid if task.ignore_result else app.reply_to
+    properties_of = {"correlation_id": "", "reply_to": reply_to, "delivery_mode": delivery_mode}
     if priority is not None:
         properties_of["priority"] = priority
     copy_properties = properties_of.copy

@@ -198,7 +198,8 @@ def _properties(
 ) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "correlation_id": task_id,
-        "reply_to": app.oid,
+        "reply_to": given.get("reply_to")
+        or (app.oid if given.get("ignore_result") else app.reply_to),
         "delivery_mode": given.get("delivery_mode") or app.conf.task_default_delivery_mode,
     }
     if priority is not None:

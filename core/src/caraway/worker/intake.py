@@ -383,4 +383,4 @@ def _job(delivery: Delivery, plan: TaskPlan) -> TaskJob:
     limits = delivery.message.headers.get("timelimit")
     if limits:
         hard, soft = read_limits(limits, plan)
-    return TaskJob(delivery, plan, hard, soft, plan.is_async)
+    return plan.job(delivery, plan, hard, soft, plan.is_async)

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from caraway import signals, states
 from caraway.errors import TaskRevokedError, TimeLimitExceeded
@@ -47,9 +48,11 @@ class TaskPlan:
         "hard",
         "hostname",
         "is_async",
+        "job",
         "load_body",
         "name",
         "rate",
+        "replies",
         "run",
         "runner",
         "soft",
@@ -96,6 +99,8 @@ class TaskPlan:
         self.ttl_failure: float = float(conf.result_failure_expires or self.ttl)
         self.rate: str | float | None = task.rate_limit or conf.task_default_rate_limit
         self.follow_ups = FollowUps(app)
+        self.replies = app.replies
+        self.job: type[TaskJob] = ReplyJob if self.replies else TaskJob
         # Looked at once: a record for each task costs more than a short task does.
         self.verbose = logging.getLogger("caraway.task").isEnabledFor(logging.INFO)
 
@@ -109,7 +114,9 @@ class TaskPlan:
             return Completion(
                 Settlement(delivery.tag),
                 None if payload is None
-                else StoredResult(request.headers["id"], state, payload, self.ttl),
+                else StoredResult(
+                    request.headers["id"], state, payload, self.ttl, self._reply_to(delivery)
+                ),
             )  # fmt: skip
         meaning = MEANING[state]
         publications: tuple[Publication, ...] = ()
@@ -127,7 +134,7 @@ class TaskPlan:
         stored = None
         if meaning.stored and outcome.payload is not None and request.id:
             ttl = self.ttl if state != states.FAILURE else self.ttl_failure
-            stored = StoredResult(request.id, state, outcome.payload, ttl)
+            stored = StoredResult(request.id, state, outcome.payload, ttl, self._reply_to(delivery))
         workflow = None
         if request.embed and (
             starts or ((request.chord or request.chain) and state in states.READY_STATES)
@@ -138,6 +145,10 @@ class TaskPlan:
         return Completion(
             self._settlement(delivery, meaning.action, outcome), stored, publications, workflow
         )
+
+    def _reply_to(self, delivery: Delivery) -> str:
+        """Who is to get the result, where results go to their callers."""
+        return str(delivery.message.properties.get("reply_to") or "") if self.replies else ""
 
     def _settlement(self, delivery: Delivery, action: str, outcome: Outcome) -> Settlement:
         if action == "reject":
@@ -292,6 +303,18 @@ class TaskJob(Struct, eq=False):
             log_outcome(self.plan, request, outcome)
         self.state = outcome.state
         return self.plan.complete(self.delivery, request, outcome)
+
+
+class ReplyJob(TaskJob):
+    """A run whose result goes to the queue of who sent it (`Capability.REPLIES`)."""
+
+    def run(self) -> Completion:
+        completion = TaskJob.run(self)
+        result = completion.result
+        if result is None or result.reply_to:
+            return completion
+        reply_to = str(self.delivery.message.properties.get("reply_to") or "")
+        return replace(completion, result=replace(result, reply_to=reply_to))
 
 
 def read_limits(limits: Any, plan: TaskPlan) -> tuple[float, float]:

@@ -273,5 +273,5 @@ def _notice(found: Content, topics: Sequence[Topic]) -> Notice | None:
         message, _ = read_content(header, body)
     except ValueError:
         return None
-    kind = next((topic.kind for topic in topics if topic.exchange == exchange), "topic")
-    return Notice(Topic(exchange, key, kind), message)
+    kinds = [topic.kind for topic in topics if topic.exchange == exchange]
+    return Notice(Topic(exchange, key, kinds[0] if kinds else "topic"), message)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from caraway.errors import TransportError
+from caraway.errors import TransportError, TransportUnavailable
 from caraway.interfaces.transport import Consumer
 from caraway.message import Delivery, Owner, Publication, Settlement, Tag
 from caraway_amqp import frames
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _EXACT = 4
 """Windows up to this size follow the limit exactly, larger ones in powers of two."""
 _MOST = 16384
+_ANSWER = 10.0
+"""Seconds for the broker to end a consumer."""
 
 
 class AmqpConsumer(Consumer):
@@ -150,9 +152,10 @@ class AmqpConsumer(Consumer):
         self._window = wanted
         self._mark = max(self._mark, *self._held) if self._held else self._mark
 
-    def _cancel(self, channel: Channel) -> bytes:
+    def _cancel(self, channel: Channel, *, wait: bool = False) -> bytes:
+        flag = b"\0" if wait else b"\1"
         data = b"".join(
-            method(channel.number, frames.BASIC_CANCEL, short(tag) + b"\1") for tag in self._current
+            method(channel.number, frames.BASIC_CANCEL, short(tag) + flag) for tag in self._current
         )
         self._current.clear()
         return data
@@ -223,12 +226,26 @@ class AmqpConsumer(Consumer):
                 return ()
 
     def _close_window(self, channel: Channel) -> None:
-        data = self._cancel(channel)
+        # The answer to a cancel comes from the queue, by way of the channel, and so behind
+        # all that the queue had sent.  Answers of the channel alone overtake deliveries.
+        ended = channel.ended + len(self._current)
         self._window = 0
-        channel.answer(data + self._qos(channel, 1), frames.BASIC_QOS_OK, timeout=5.0)
-        # What the queue had sent waits behind that in the channel's process, and comes
-        # before this.
-        channel.answer(self._qos(channel, 1), frames.BASIC_QOS_OK, timeout=5.0)
+        channel.send(self._qos(channel, 1) + self._cancel(channel, wait=True))
+        deadline = monotonic() + _ANSWER
+        while channel.ended < ended:
+            left = deadline - monotonic()
+            if left <= 0:
+                raise channel.link.fail(
+                    TransportUnavailable(
+                        f"{channel.link.address.shown} doesn't end a consumer in {_ANSWER:g} s",
+                        hint="See its alarms and load: rabbitmqctl status.",
+                    )
+                )
+            channel.check()
+            if channel.cancelled:
+                # A queue was deleted: its consumer's end isn't answered any more.
+                return
+            channel.link.pump(left)
 
     def _wait(self, link: Link, left: float) -> bool:
         """Wait for something to read; True if woken instead."""
@@ -287,7 +304,7 @@ class AmqpConsumer(Consumer):
         channel.cancelled.clear()
         self._deleted.clear()
         for queue, suspect in gone:
-            self._drop(queue, suspect)
+            self._drop((queue, suspect))
         names = sorted({queue for queue, _ in gone})
         for name in names:
             self._transport.publisher.forget(name)
@@ -303,14 +320,14 @@ class AmqpConsumer(Consumer):
         channel.send(data + self._cancel(channel))
         self._window = 0
 
-    def _drop(self, queue: str, suspect: bool) -> None:
+    def _drop(self, source: tuple[str, bool]) -> None:
         for number, arrival in list(self._held.items()):
-            if arrival.queue == queue and arrival.suspect == suspect:
+            if (arrival.queue, arrival.suspect) == source:
                 del self._held[number]
         channel = self._channel
         if channel is not None:
             for content in list(channel.deliveries):
-                if self._sources[consumer_of(content[0])] == (queue, suspect):
+                if self._sources[consumer_of(content[0])] == source:
                     channel.deliveries.remove(content)
 
     def deleted(self, queue: str) -> tuple[int, int]:
@@ -349,7 +366,7 @@ class AmqpConsumer(Consumer):
                 gone = {self._sources[t] for t in channel.cancelled if t in self._sources}
                 gone |= {(q, s) for q in self._deleted for s in (False, True)}
                 for queue, suspect in gone:
-                    self._drop(queue, suspect)
+                    self._drop((queue, suspect))
             return self._settle(channel, settlements)
 
     def _settle(self, channel: Channel, settlements: Sequence[Settlement]) -> Sequence[Tag]:
@@ -445,9 +462,7 @@ class AmqpConsumer(Consumer):
             os.close(self._mouth)
 
     def _give_all_back(self, channel: Channel) -> None:
-        channel.answer(
-            self._cancel(channel) + self._qos(channel, 1), frames.BASIC_QOS_OK, timeout=5.0
-        )
+        self._close_window(channel)
         settlements = [
             Settlement(arrival.delivery.tag, "release", counted=False)
             for arrival in self._held.values()

@@ -116,7 +116,7 @@ class Cemetery:
                     yield []
                     return
                 channel = self._alone(link, channel)
-                letters = self._read_all(link, channel)
+                letters = self._read_all(channel)
                 yield letters
                 done = [each.number for each in letters if each.taken]
                 left = [each.number for each in letters if not each.taken]
@@ -144,7 +144,7 @@ class Cemetery:
             sleep(0.01)
             channel = link.channel()
 
-    def _read_all(self, link: Link, channel: Channel) -> list[_Found]:
+    def _read_all(self, channel: Channel) -> list[_Found]:
         """All that the queue has.  It is read to its end when a passive declaration says
         that nothing is ready, and nothing came any more before the answer."""
         declared = method(

@@ -68,6 +68,6 @@ def connecting(exc: BaseException, shown: str, vhost: str) -> TransportError:
         code = getattr(exc, "reply_code", 0) or 0
         return closed(code or 320, str(exc), shown)
     return TransportUnavailable(
-        f"{shown} can't be reached: {exc or type(exc).__name__}",
+        f"{shown} can't be reached: {str(exc) or type(exc).__name__}",
         hint="Is RabbitMQ running there? The broker_url says where.",
     )

@@ -136,7 +136,7 @@ def content(
     view = memoryview(body)
     for at in range(0, size, most):
         piece = view[at : at + most]
-        parts += (_head(BODY, channel, len(piece)), piece, END)
+        parts += (_head(BODY, channel, len(piece)), bytes(piece), END)
     return b"".join(parts)
 
 

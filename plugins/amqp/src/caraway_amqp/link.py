@@ -12,10 +12,9 @@ import select
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
 from struct import Struct
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from caraway.errors import TransportError, TransportUnavailable
 from caraway_amqp import frames, heart
@@ -33,6 +32,13 @@ PATIENCE = 30.0
 
 Content = tuple[bytes, bytes, bytes]
 """Payload of the method that brought it, payload of its header, its body."""
+
+
+class Confirmed(Protocol):
+    """Told of a confirm: its tag, whether all before it are meant too, and whether it is
+    a refusal."""
+
+    def __call__(self, tag: int, *, multiple: bool, refused: bool) -> None: ...
 
 
 class Link:
@@ -110,7 +116,7 @@ class Link:
         self._tls = address.tls is not None
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.socket.setsockopt(socket.SOL_SOCKET, option, bytes(16))
-        self.socket.setblocking(False)
+        self.socket.settimeout(0.0)
         self._poll = select.poll() if hasattr(select, "poll") else None
         if self._poll is not None:
             self._poll.register(self.socket, select.POLLIN)
@@ -346,6 +352,7 @@ class Channel:
         deliveries: what was delivered and not yet taken from here.
         returned: what could not be routed, with what it says about itself.
         cancelled: tags of consumers that the broker ended.
+        ended: how many consumers were ended by our wish, ever.
     """
 
     def __init__(self, link: Link, number: int) -> None:
@@ -355,8 +362,8 @@ class Channel:
         self.deliveries: deque[Content] = deque()
         self.returned: list[Content] = []
         self.cancelled: list[str] = []
-        self.confirmed: Callable[[int, bool, bool], None] | None = None
-        """Called with tag, whether all before it are meant too, and whether it is refused."""
+        self.ended = 0
+        self.confirmed: Confirmed | None = None
         self._expected: tuple[tuple[int, int], ...] = ()
         self._answer: tuple[tuple[int, int], bytes] | None = None
         self._brought = b""
@@ -407,11 +414,14 @@ class Channel:
         if which == frames.BASIC_ACK or which == frames.BASIC_NACK:
             if self.confirmed is not None:
                 tag = int.from_bytes(payload[4:12], "big")
-                self.confirmed(tag, bool(payload[12] & 1), which == frames.BASIC_NACK)
+                refused = which == frames.BASIC_NACK
+                self.confirmed(tag, multiple=bool(payload[12] & 1), refused=refused)
         elif which in (frames.BASIC_RETURN, frames.BASIC_GET_OK):
             self._brought = payload
         elif which == frames.BASIC_CANCEL:
             self.cancelled.append(payload[5 : 5 + payload[4]].decode(errors="replace"))
+        elif which == frames.BASIC_CANCEL_OK:
+            self.ended += 1
         elif which == frames.CHANNEL_CLOSE:
             (code,) = _reply(payload, 4)
             text = payload[7 : 7 + payload[6]].decode(errors="replace")

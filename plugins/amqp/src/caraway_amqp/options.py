@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from caraway.interfaces.context import Context
     from caraway.url import Url
 
+SCHEMES = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq", "librabbitmqs"})
+"""Of URLs that mean a RabbitMQ."""
 _TLS = ("ca_certs", "certfile", "keyfile", "cert_reqs", "server_hostname", "ciphers")
 
 

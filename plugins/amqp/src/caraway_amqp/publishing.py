@@ -45,6 +45,7 @@ class Outgoing(msgspec.Struct):
         routing_key: likewise.
         count: ticks of its delay, 0 for none.
         extra: headers of ours that it gets besides.
+        loose: it may find no queue.
         data: its frames.
     """
 
@@ -54,6 +55,7 @@ class Outgoing(msgspec.Struct):
     routing_key: str
     count: int
     extra: dict[str, Any]
+    loose: bool = False
     data: bytes = b""
 
 
@@ -88,7 +90,7 @@ class Publisher:
         self._declared: set[str] = set()
         self._rungs: dict[str, int] = {}
         self._ladder = False
-        self._targets: dict[tuple[str, str], bytes] = {}
+        self._targets: dict[tuple[str, str, bool], bytes] = {}
         self._next = 1
         self.frame_max = FRAME_MAX
         self._open: dict[int, Outgoing] = {}
@@ -202,6 +204,7 @@ class Publisher:
         *,
         timeout: float = 5.0,
         extras: Sequence[dict[str, Any]] = (),
+        loose: bool = False,
     ) -> None:
         """See `Transport.publish`.
 
@@ -209,6 +212,7 @@ class Publisher:
             publications: what.
             timeout: seconds.
             extras: headers of ours, one mapping for each publication.
+            loose: queues that don't exist aren't created: what is for them is dropped.
 
         Raises:
             PublishError: some are not in the broker.
@@ -220,7 +224,7 @@ class Publisher:
             except TransportUnavailable:
                 # It is tried again below.
                 pass
-            ready, bad = self._prepare(publications, extras)
+            ready, bad = self._prepare(publications, extras, loose=loose)
             left, problem = self._insist(ready, deadline) if ready else ([], None)
         if not left and not bad:
             return
@@ -258,7 +262,11 @@ class Publisher:
         return left, problem
 
     def _prepare(
-        self, publications: Sequence[Publication], extras: Sequence[dict[str, Any]]
+        self,
+        publications: Sequence[Publication],
+        extras: Sequence[dict[str, Any]],
+        *,
+        loose: bool,
     ) -> tuple[list[Outgoing], dict[int, str]]:
         ready: list[Outgoing] = []
         bad: dict[int, str] = {}
@@ -279,22 +287,23 @@ class Publisher:
                     key = topology.delay_key(publication.queue, count)
             if publication.expires:
                 extra = {**extra, frames.EXPIRES: publication.expires}
-            item = Outgoing(position, publication, exchange, key, count, extra)
+            item = Outgoing(position, publication, exchange, key, count, extra, loose)
             try:
                 item.data = content(1, publication.message, extra, size, publication.priority)
-                self._target(exchange, key)
+                self._target(exchange, key, loose)
             except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as exc:
                 bad[position] = f"{type(exc).__name__}: {exc}"
                 continue
             ready.append(item)
         return ready, bad
 
-    def _target(self, exchange: str, key: str) -> bytes:
-        target = self._targets.get((exchange, key))
+    def _target(self, exchange: str, key: str, loose: bool) -> bytes:  # noqa: FBT001 - hot
+        target = self._targets.get((exchange, key, loose))
         if target is None:
             if len(self._targets) >= _FRAMES:
                 self._targets.clear()
-            target = self._targets[exchange, key] = publish_to(1, exchange, key, mandatory=True)
+            target = publish_to(1, exchange, key, mandatory=not loose)
+            self._targets[exchange, key, loose] = target
         return target
 
     def _attempt(
@@ -372,7 +381,7 @@ class Publisher:
         for item in items:
             publication = item.publication
             queue = publication.queue
-            if publication.exchange and queue not in self.queues:
+            if item.loose or (publication.exchange and queue not in self.queues):
                 continue
             if queue not in declared:
                 self._declare(link, [queue])
@@ -389,8 +398,8 @@ class Publisher:
         size = 0
         targets = self._targets
         for item in items:
-            target = targets.get((item.exchange, item.routing_key))
-            parts.append(target or self._target(item.exchange, item.routing_key))
+            target = targets.get((item.exchange, item.routing_key, item.loose))
+            parts.append(target or self._target(item.exchange, item.routing_key, item.loose))
             parts.append(item.data)
             size += len(item.data)
             if size >= _CHUNK:
@@ -400,7 +409,7 @@ class Publisher:
         if parts:
             link.send(b"".join(parts), timeout=max(0.05, deadline - monotonic()))
 
-    def _confirmed(self, tag: int, multiple: bool, refused: bool) -> None:
+    def _confirmed(self, tag: int, *, multiple: bool, refused: bool) -> None:
         waiting = self._open
         tags = [tag]
         if multiple:

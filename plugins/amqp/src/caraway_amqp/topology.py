@@ -28,7 +28,7 @@ LEVELS = 26
 TICK = 0.064
 """Seconds of its lowest rung.  The highest is 2**25 of them, 24.9 days: RabbitMQ refuses
 a time to live above 2**32 milliseconds."""
-LONGEST = 2**LEVELS - 1
+LONGEST: int = 2**LEVELS - 1
 _DURABLE, _EXCLUSIVE, _AUTO_DELETE, _PASSIVE = 2, 4, 8, 1
 
 
