@@ -196,7 +196,7 @@ class Intake:
                 if limits is not None and limits != _NO_LIMITS:
                     jobs.append(_job(delivery, plan))
                 else:
-                    jobs.append(TaskJob(delivery, plan, plan.hard, plan.soft, plan.is_async))
+                    jobs.append(plan.job(delivery, plan, plan.hard, plan.soft, plan.is_async))
                 continue
             if "task" not in headers and not delivery.defect:
                 delivery = self._normalized(delivery)  # noqa: PLW2901 - the same, readable
