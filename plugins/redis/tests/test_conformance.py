@@ -1,9 +1,9 @@
-"""The Redis components keep every contract, on a real server."""
+"""The Redis components keep every contract, on a real server, and leave nothing there."""
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,23 +11,23 @@ from caraway.testing.conformance import BackendSuite, TransportSuite
 from caraway.testing.servers import Server, free_port
 
 
-def ask(server: Server, *words: str) -> bytes:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
-        connection.sendall(" ".join(words).encode() + b"\r\n")
-        return connection.recv(1000)
-
-
 class OnRedis:
-    """A database of its own for each test, empty at its begin."""
+    """A database of its own for each test, empty at its begin; at its end there is nothing
+    in it that could stay for ever without a need."""
 
     virtual_clock = False
     unreachable = f"redis://127.0.0.1:{free_port()}/0"
     server: Server
+    leaks: Any
 
     @pytest.fixture(autouse=True)
-    def _server(self, redis: Server) -> None:
-        type(self).server = redis
-        ask(redis, "FLUSHALL")
+    def _server(self, redis: Server, leaks: Any) -> None:
+        type(self).server, type(self).leaks = redis, leaks
+        leaks.reset()
+
+    def teardown_method(self, method: object = None) -> None:
+        super().teardown_method(method)  # type: ignore[misc]
+        self.leaks.check()
 
     def url(self, tmp_path: Path) -> str:
         return f"redis://127.0.0.1:{self.server.port}/1"
@@ -38,8 +38,8 @@ class TestRedisTransport(OnRedis, TransportSuite):
     backend_factory = "caraway_redis.backend:RedisBackend"
 
     def cut(self) -> None:
-        ask(self.server, "CLIENT", "KILL", "TYPE", "normal")
-        ask(self.server, "CLIENT", "KILL", "TYPE", "pubsub")
+        for kind in ("normal", "pubsub"):
+            self.leaks.client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
 
 class TestRedisBackend(OnRedis, BackendSuite):

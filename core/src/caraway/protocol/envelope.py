@@ -54,6 +54,10 @@ class _Plain(Struct, gc=False):
     due: float = 0.0
 
 
+_NEVER = 0.0
+"""The very object that is left out: msgspec doesn't compare numbers."""
+
+
 class _Written(Struct, omit_defaults=True, gc=False):
     """What is written, in kombu's order of keys; msgspec writes bytes in base 64."""
 
@@ -62,8 +66,8 @@ class _Written(Struct, omit_defaults=True, gc=False):
     content_type: str = field(name="content-type")
     headers: dict[str, Any]
     properties: dict[str, Any]
-    expires: float = 0.0
-    due: float = 0.0
+    expires: float = _NEVER
+    due: float = _NEVER
 
 
 _write = msgspec.json.Encoder().encode
@@ -107,8 +111,8 @@ def encode(
                 "delivery_tag": tag,
                 "body_encoding": "base64",
             },
-            expires if expires and not message.headers.get("expires") else 0.0,
-            due,
+            expires if expires and not message.headers.get("expires") else _NEVER,
+            due or _NEVER,
         )
     )
 

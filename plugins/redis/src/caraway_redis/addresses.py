@@ -69,7 +69,7 @@ class Address(Struct):
             )
         port = options.port or (26379 if sentinel else 6379)
         named = url.host or options.host or "localhost"
-        hosts = [_host(part.strip(), port, url) for part in named.split(",") if part.strip()]
+        hosts = [_host(part.strip(), port) for part in named.split(",") if part.strip()]
         if url.port is not None:
             hosts = [(hosts[0][0], url.port)]
         shown = path or ", ".join(f"{host}:{number}" for host, number in hosts)
@@ -231,12 +231,13 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
 
-def _host(text: str, port: int, url: Url) -> tuple[str, int]:
-    # A list of hosts is handed over as it was written.
-    host, _, number = text.rpartition(":") if re.search(r":\d+$", text) else (text, "", "")
-    if number and not number.isdigit():
-        raise ImproperlyConfigured(f"{url}: {text!r} is no host with a port")
-    return host.strip("[]"), int(number) if number else port
+def _host(text: str, port: int) -> tuple[str, int]:
+    # A list of hosts is handed over as it was written; one IPv6 address without brackets.
+    if text.count(":") > 1 and not text.startswith("["):
+        return text, port
+    found = re.fullmatch(r"\[?(.*?)\]?(?::(\d+))?", text)
+    assert found is not None  # it matches everything
+    return found[1], int(found[2]) if found[2] else port
 
 
 def _number(text: str, url: Url) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from caraway_redis.keys import Keys
 
 BIND = Script("bind")
+UNBIND = Script("unbind")
 _REPLIES_TTL = 600
 """Seconds after which a list of replies that nobody reads ends."""
 _BLOCK = 30.0
@@ -272,11 +273,11 @@ class RedisSubscription(Subscription):
             os.close(writer)
 
     def _unbind(self) -> None:
-        packed = []
         for name, topic in self._lists.items():
             queue = f"{topic.routing_key}.{topic.exchange}"
             member = self._keys.member(queue, topic.routing_key)
-            packed.append(pack("SREM", self._keys.binding + topic.exchange, member))
-            packed.append(pack("DEL", name))
-        if packed:
-            self._link.exchange(b"".join(packed), len(packed))
+            self._link.run(
+                UNBIND,
+                (self._keys.binding + topic.exchange, self._keys.deadlines, name),
+                (member, topic.exchange),
+            )

@@ -46,7 +46,7 @@ REGISTER = Script("payload", "register")
 ADOPT = Script("adopt")
 HOLDINGS = Script("holdings")
 REVOKE = Script("payload", "revoke")
-UNBIND = Script("unbind")
+OVERDUE = Script("overdue")
 ORPHANS = Script("payload", "orphans")
 ORPHANED = 120
 """Seconds for which the inboxes of an owner that ended are looked at: longer than its
@@ -342,7 +342,7 @@ class RedisTransport(Transport):
                 self.give_back(owner.decode(), counted=True, swept=True)
             self.link.run(ORPHANS, (keys.orphans,), ())
             self.link.call("ZREMRANGEBYSCORE", keys.revoked, "-inf", now)
-            self.link.run(UNBIND, (keys.deadlines,), (keys.binding, keys.permanent))
+            self.link.run(OVERDUE, (keys.deadlines,), (keys.binding, keys.permanent))
             restore_abandoned(self.link, keys, now, self._bound)
         except OperationalError as exc:
             import logging
