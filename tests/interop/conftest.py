@@ -1,4 +1,10 @@
-"""Servers, the real Celery in an environment of its own, and workers of both kinds."""
+"""Servers, the real Celery in an environment of its own, and programs of both kinds.
+
+For each broker there is one `Place`, with a worker and a client of each kind, started
+together and used by all tests.  Caraway's worker serves the queues ``ours`` and
+``ours.slow``, Celery's ``theirs`` and ``theirs.slow``; a client sends to the other kind's
+worker unless told otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +15,21 @@ import sys
 import time
 import venv
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from caraway.testing.servers import Server, server
+from caraway.testing.servers import server
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 HOME = ROOT / ".nox" / "interop"
 # Click and the like are taken as pip finds them: what counts is the wire.
 WANTED = ["celery[redis]==5.7.0", "flower==2.2.0"]
+OTHER = {"celery": "caraway", "caraway": "celery"}
+QUEUES = {"caraway": "ours", "celery": "theirs"}
 
 
 def celery_python() -> Path:
@@ -43,121 +51,226 @@ def celery_python() -> Path:
     return python
 
 
-@pytest.fixture(scope="session")
-def celery() -> Path:
-    return celery_python()
-
-
-@pytest.fixture(scope="session", params=["redis"])
-def broker(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with server(request.param) as running:
-        yield running
-
-
 class Place:
-    """One broker and backend, and programs of both kinds on it."""
+    """One broker and backend, and programs of both kinds on it.
 
-    def __init__(self, running: Server, python: Path, folder: Path) -> None:
-        self.server = running
+    Args:
+        kind: of the broker.
+        broker: URL.
+        backend: URL.
+        python: of the environment with Celery.
+        folder: for logs and whatever programs write.
+        options: ``broker_transport_options`` of all.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        broker: str,
+        backend: str,
+        python: Path,
+        folder: Path,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.broker = broker
+        self.backend = backend
         self.python = python
         self.folder = folder
-        self.kind = running.name
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("CARAWAY_", "CELERY_"))},
-            "INTEROP_BROKER": running.url,
-            "INTEROP_BACKEND": running.url if running.name == "redis" else "rpc://",
+            "INTEROP_BROKER": broker,
+            "INTEROP_BACKEND": backend,
+            "INTEROP_OPTIONS": json.dumps(options or {}),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(HERE),
         }
 
-    def start(self, *command: str, log: str) -> subprocess.Popen[str]:
-        with (self.folder / log).open("w") as out:
-            return subprocess.Popen(
-                command, env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            )  # fmt: skip
+    # -- workers -----------------------------------------------------------------------
+
+    def command(self, kind: str, name: str, *options: str) -> list[str]:
+        """What starts a worker."""
+        if kind == "caraway":
+            program = [sys.executable, "-m", "caraway.cli", "-A", "ours"]
+        else:
+            program = [str(self.python), "-m", "celery", "-A", "celery_side"]
+        return [*program, "worker", "-n", f"{name}@here", "-l", "info", *options]
+
+    def start(self, kind: str, name: str, *options: str, queue: str = "") -> Running:
+        """Start a worker; it isn't ready yet."""
+        env = {**self.env, "INTEROP_QUEUE": queue or QUEUES[kind]}
+        return Running(self.command(kind, name, *options), self.folder / f"{name}.log", env)
+
+    # -- clients -----------------------------------------------------------------------
 
     @contextmanager
-    def caraway_worker(self, *options: str, name: str = "ours") -> Iterator[subprocess.Popen[str]]:
-        process = self.start(
-            sys.executable, "-m", "caraway.cli", "-A", "ours", "worker", "-c", "2",
-            "-n", f"{name}@here", *options, log=f"{name}.log",
-        )  # fmt: skip
-        try:
-            self.wait_log(f"{name}.log", "ready", process)
-            yield process
-        finally:
-            end(process)
-
-    @contextmanager
-    def celery_worker(self, *options: str, name: str = "theirs") -> Iterator[subprocess.Popen[str]]:
-        process = self.start(
-            str(self.python), "-m", "celery", "-A", "celery_side", "worker", "-c", "2",
-            "-n", f"{name}@here", "-l", "info", *options, log=f"{name}.log",
-        )  # fmt: skip
-        try:
-            self.wait_log(f"{name}.log", "ready.", process)
-            yield process
-        finally:
-            end(process)
-
-    def wait_log(self, log: str, text: str, process: subprocess.Popen[str]) -> None:
-        deadline = time.monotonic() + 30
-        path = self.folder / log
-        while text not in path.read_text():
-            assert process.poll() is None, path.read_text()
-            assert time.monotonic() < deadline, path.read_text()
-            time.sleep(0.05)
-
-    @contextmanager
-    def celery_client(self) -> Iterator[Callable[..., Any]]:
+    def client(self, kind: str, queue: str = "") -> Iterator[Callable[..., Any]]:
+        """A program that does what it is asked: see `celery_side.py`."""
+        python, side = (
+            (sys.executable, "ours.py")
+            if kind == "caraway"
+            else (str(self.python), "celery_side.py")
+        )
+        log = (self.folder / f"{kind}-client.log").open("w")
         process = subprocess.Popen(
-            [str(self.python), str(HERE / "celery_side.py")], env=self.env, cwd=self.folder,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [python, str(HERE / side)], cwd=self.folder, text=True,
+            env={**self.env, "INTEROP_QUEUE": queue or QUEUES[OTHER[kind]]},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=log,
         )  # fmt: skip
+        log.close()
 
         def ask(do: str, **order: Any) -> Any:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(json.dumps({"do": do, **order}) + "\n")
             process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
+            line = process.stdout.readline()
+            assert line, (self.folder / f"{kind}-client.log").read_text()
+            answer = json.loads(line)
             if "error" in answer:
-                raise CeleryError(answer)
+                raise ClientError(answer)
             return answer["ok"]
 
         try:
             yield ask
         finally:
             process.stdin.close()  # type: ignore[union-attr]
-            process.wait(20)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             process.stdout.close()  # type: ignore[union-attr]
 
 
-class CeleryError(Exception):
-    """What the real Celery's client raised."""
+class Running:
+    """A worker's process."""
+
+    def __init__(self, command: list[str], log: Path, env: dict[str, str]) -> None:
+        self.log = log
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                command, env=env, cwd=log.parent, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            )  # fmt: skip
 
     @property
-    def answer(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.args[0]
+    def pid(self) -> int:
+        return self.process.pid
+
+    def ready(self) -> Running:
+        self.wait_log("ready")
+        return self
+
+    def wait_log(self, text: str, seconds: float = 30.0) -> None:
+        def there() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            return text in self.log.read_text()
+
+        wait_for(there, seconds, self.log.read_text)
+
+    def kill(self) -> None:
+        """All of its processes at once, as a host that dies."""
+        os.killpg(self.process.pid, 9)
+        self.process.wait()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class ClientError(Exception):
+    """What a client raised."""
+
+    @property
+    def name(self) -> str:
+        return str(self.args[0]["error"])
+
+    @property
+    def module(self) -> str:
+        return str(self.args[0]["module"])
+
+    @property
+    def arguments(self) -> list[str]:
+        found: list[str] = self.args[0]["args"]
         return found
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
+class Pair:
+    """A client of one kind and a worker of the other."""
+
+    def __init__(self, place: Place, client: str, ask: Callable[..., Any]) -> None:
+        self.place = place
+        self.client = client
+        self.queue = QUEUES[OTHER[client]]
+        self.ask = ask
 
 
-@pytest.fixture(scope="module")
-def place(broker: Server, celery: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(broker, celery, tmp_path_factory.mktemp(f"interop-{broker.name}"))
+def wait_for(
+    condition: Callable[[], Any], seconds: float = 15.0, text: Callable[[], Any] = str
+) -> Any:
+    """Wait until the condition holds; return what it came to."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, text()
+        time.sleep(0.02)
+    return found
 
 
 @pytest.fixture(scope="session")
-def celery_error() -> type[CeleryError]:
-    return CeleryError
+def celery() -> Path:
+    return celery_python()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with server("redis") as running:
+        yield running.url
+
+
+@pytest.fixture(scope="session", params=["redis", "rabbitmq"])
+def place(
+    request: pytest.FixtureRequest,
+    celery: Path,
+    redis_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Place]:
+    """A broker with a worker of each kind."""
+    kind = request.param
+    with ExitStack() as stack:
+        broker = redis_url if kind == "redis" else stack.enter_context(server(kind)).url
+        folder = tmp_path_factory.mktemp(f"interop-{kind}")
+        made = Place(kind, broker, redis_url, celery, folder)
+        workers = [
+            made.start("caraway", "ours", "-c", "4", "-Q", "ours,ours.slow"),
+            made.start("celery", "theirs", "-c", "4", "-Q", "theirs,theirs.slow"),
+        ]
+        for worker in workers:
+            stack.callback(worker.end)
+        for worker in workers:
+            worker.ready()
+        yield made
+
+
+@pytest.fixture(scope="session")
+def celery_client(place: Place) -> Iterator[Callable[..., Any]]:
+    with place.client("celery") as ask:
+        yield ask
+
+
+@pytest.fixture(scope="session")
+def caraway_client(place: Place) -> Iterator[Callable[..., Any]]:
+    with place.client("caraway") as ask:
+        yield ask
+
+
+@pytest.fixture(scope="session", params=["celery", "caraway"])
+def pair(request: pytest.FixtureRequest, place: Place) -> Pair:
+    """Named for its client."""
+    ask = request.getfixturevalue(f"{request.param}_client")
+    return Pair(place, request.param, ask)
