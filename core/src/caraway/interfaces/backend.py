@@ -90,6 +90,14 @@ class Backend(ABC):
 
     # -- CHORDS ------------------------------------------------------------------------
 
+    def chord_start(self, starts: Sequence[ChordStart]) -> None:
+        """The headers of these chords are about to be published: keep their sizes.
+
+        For backends that others count in, too: our own members' ends carry the size.
+        Idempotent.
+        """
+        return
+
     def chord_parts(self, parts: Sequence[ChordPart]) -> Sequence[Sequence[bytes] | None]:
         """Keep the ends of chord members and count them; one answer for each part.
 
@@ -100,14 +108,6 @@ class Backend(ABC):
         until `chord_sent`.
         """
         raise NotImplementedError
-    def chord_start(self, starts: Sequence[ChordStart]) -> None:
-        """The headers of these chords are about to be published: keep their sizes.
-
-        For backends that others count in, too: our own members' ends carry the size.
-        Idempotent.
-        """
-        return
-
 
     def chord_sent(self, group_ids: Sequence[str]) -> None:
         """The bodies of these chords were published: drop what was kept of them.

@@ -32,6 +32,7 @@ class Envelopes:
         keys: names of lists.
         steps: priority steps, ascending.
         bound: the queues that an exchange and routing key lead to.
+        served: whether a worker of ours consumes a queue.
         clock: epoch seconds.
     """
 
@@ -40,11 +41,13 @@ class Envelopes:
         keys: Keys,
         steps: Sequence[int],
         bound: Callable[[str, str], Sequence[str]],
+        served: Callable[[str], bool],
         clock: Callable[[], float],
     ) -> None:
         self._clock = clock
         self._keys = keys
         self._bound = bound
+        self._served = served
         self._step = [max(s for s in steps if s <= priority) for priority in range(10)]
         # Celery's workers keep what they hold under this tag: it must be unique.
         self._begin = os.urandom(10).hex() + "-"
@@ -68,6 +71,12 @@ class Envelopes:
                 if publication.exchange:
                     found = self._bound(publication.exchange, publication.routing_key)
                     queues = found or queues
+                due = publication.due
+                if due and publication.message.headers.get("eta"):
+                    # Celery's workers don't look at what we delay: where only they are, the
+                    # message goes to them at once, and they wait, as for any client's.  A
+                    # worker of ours that comes later delays it.
+                    due = due if all(map(self._served, queues)) else 0.0
                 payload = encode(
                     publication.message,
                     self._begin + str(count),
@@ -75,7 +84,7 @@ class Envelopes:
                     publication.routing_key or publication.queue,
                     priority,
                     publication.expires,
-                    publication.due,
+                    due,
                 )
                 if len(payload) > LARGEST:
                     raise ValueError(f"it has {len(payload)} bytes")
@@ -86,7 +95,7 @@ class Envelopes:
                         if not queue or "\n" in queue:
                             raise ValueError(f"{queue!r} can't be a queue's name")
                         name = lists[queue, step] = self._keys.list(queue, step)
-                    rows.append((queue, name, step, publication.due, payload, position))
+                    rows.append((queue, name, step, due, payload, position))
             except _UNWRITABLE as exc:
                 failed.append((position, str(exc)))
         self._count = count

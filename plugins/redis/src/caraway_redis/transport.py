@@ -97,10 +97,11 @@ class RedisTransport(Transport):
         self.result_key = prefix(chosen) + RESULT_KEY
         steps = chosen.priority_steps
         self.steps = steps if chosen.priority_order == "celery" else tuple(reversed(steps))
-        self._envelopes = Envelopes(self.keys, steps, self._bound, context.clock)
+        self._envelopes = Envelopes(self.keys, steps, self._bound, self._served, context.clock)
         self._consumers: set[RedisConsumer] = set()
         self._known: set[str] = set()
         self._bindings: dict[str, tuple[float, list[tuple[str, str, str]]]] = {}
+        self._consumed: tuple[float, set[str]] = (0.0, set())
 
     # -- queues ------------------------------------------------------------------------
 
@@ -238,6 +239,16 @@ class RedisTransport(Transport):
             for key, pattern, queue in cached[1]
             if (topic_matches(key, routing_key) if pattern else key == routing_key)
         )
+
+    def _served(self, queue: str) -> bool:
+        """True if a live owner consumes the queue; asked again after a while."""
+        if any(queue in consumer.queues for consumer in self._consumers):
+            return True
+        asked, queues = self._consumed
+        if not asked or monotonic() - asked > 2.0:
+            queues = {name for owner in self.owners() for name in owner.queues}
+            self._consumed = (monotonic(), queues)
+        return queue in queues
 
     def delete(self, queue: str) -> int:
         keys = self.keys
