@@ -84,7 +84,7 @@ def test_terminate_ends_a_running_task_and_no_other(
     name = {"asyncio": "anap", "threads": "loops"}.get(pool, "tracked")
     long = site.send(name, 30)
     assert site.send("add", 1, 1).get(timeout=20) == 2
-    wait_until(lambda: site.app.control.inspect("active", timeout=2).popitem()[1])
+    wait_until(lambda: (site.app.control.inspect(timeout=2).active() or {"": []}).popitem()[1])
     site.app.control.revoke(long.id, terminate=True)
     with pytest.raises(Exception, match="terminated"):
         long.get(timeout=20)
@@ -321,5 +321,5 @@ def test_errors_of_the_settings_are_met_at_the_start(site: Any) -> None:
 
 
 def _processes(site: Any) -> int:
-    stats = site.app.control.inspect("stats", timeout=2)
+    stats = site.app.control.inspect(timeout=2).stats()
     return len(stats.popitem()[1]["pool"]["processes"]) if stats else 0

@@ -301,13 +301,8 @@ class Caraway(Components):
             signal: of the termination; default ``TERM``.
         """
         ids = [task_ids] if isinstance(task_ids, str) else list(task_ids)
-        if not ids:
-            return
-        self.transport.revoke(ids)
-        if terminate:
-            self.control.broadcast(
-                "revoke", {"task_id": ids, "terminate": True, "signal": signal or "TERM"}
-            )
+        if ids:
+            self.control.revoke(ids, terminate=terminate, signal=signal or "TERM")
 
     # -- time --------------------------------------------------------------------------
 

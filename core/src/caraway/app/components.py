@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from caraway.app import current
 from caraway.app.configuration import Configuration
+from caraway.app.talk import Talk
 from caraway.interfaces.context import Capability, Context
 from caraway.message import Publication, Queue, StoredResult
 from caraway.protocol.ids import new_id
 from caraway.request import current_request
 
 if TYPE_CHECKING:
-    from caraway.control import Control
     from caraway.interfaces.backend import Backend
     from caraway.interfaces.serializer import Serializer
     from caraway.interfaces.transport import Transport
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _UNKNOWN: Any = object()
 
 
-class Components(Configuration):
+class Components(Talk, Configuration):
     """The parts of an app; see `caraway.app.Caraway`."""
 
     on_after_fork: Any
@@ -52,7 +52,6 @@ class Components(Configuration):
         self._publish_thread: PublishThread | None = None
         self._result_waiter: ResultWaiter | None = None
         self._result_serializer: Serializer | None = None
-        self._control: Control | None = None
         self._origin = ""
         self._oid = ""
         self._reply_to = ""
@@ -172,7 +171,9 @@ class Components(Configuration):
             with self._lock:
                 thread = self._publish_thread
                 if thread is None:
-                    thread = self._publish_thread = PublishThread(publish)
+                    thread = self._publish_thread = PublishThread(
+                        publish, timeout=float(self.conf.broker_publish_timeout)
+                    )
         return thread
 
     @property
@@ -198,16 +199,6 @@ class Components(Configuration):
         return serializer
 
     @property
-    def control(self) -> Control:
-        """Remote control of the workers."""
-        control = self._control
-        if control is None:
-            from caraway.control import Control
-
-            control = self._control = Control(self)  # type: ignore[arg-type]
-        return control
-
-    @property
     def middleware(self) -> tuple[Any, ...]:
         """Middleware around runs and publishes, outermost first."""
         middleware = self._middleware
@@ -225,8 +216,8 @@ class Components(Configuration):
     def publish_middleware(self) -> Publish | None:
         """The chain around publishing; None if no middleware has anything to do there."""
         if self._publish_chain is _UNKNOWN:
-            chain = self.middleware
-            self._publish_chain = self.publish_through(self.producer.publish) if chain else None
+            plain = not self.middleware and not self.conf.task_send_sent_event
+            self._publish_chain = None if plain else self.publish_through(self.producer.publish)
         found: Publish | None = self._publish_chain
         return found
 
@@ -234,6 +225,8 @@ class Components(Configuration):
         """The middleware's chain around another way to publish."""
         from caraway.middleware import compile_publish
 
+        if self.conf.task_send_sent_event:
+            publish = self.events.announcing(publish)
         return compile_publish(self.middleware, publish)
 
     # -- routing -----------------------------------------------------------------------
@@ -337,9 +330,6 @@ class Components(Configuration):
         reply_to = (request.reply_to or "") if request is not None and own else ""
         self.backend.store([StoredResult(task_id, state, payload, ttl, reply_to)])
 
-    def send_event(self, type_: str, **fields: Mapping[str, Any] | Any) -> None:
-        """Send a custom event.  Events aren't part of this version: nothing is sent."""
-
     # -- life --------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -372,7 +362,8 @@ class Components(Configuration):
         """Drop, without closing, what a forked child inherited: it is the parent's."""
         self._lock = threading.RLock()
         self._transport = self._backend = None
-        self._publish_thread = self._result_waiter = self._control = None
+        self._publish_thread = self._result_waiter = None
+        self.forget_talk()
         self._context = None
         self._origin = self._oid = self._reply_to = ""
         if self._producer is not None:

@@ -4,54 +4,56 @@ from __future__ import annotations
 
 import click
 
+from caraway.cli import remote
 from caraway.cli.program import Program, pass_program
-
-QUESTIONS = {
-    "ping": "answer",
-    "active": "tasks that run now",
-    "active_queues": "queues that are consumed",
-    "registered": "tasks that are known",
-    "stats": "counters and processes",
-}
-"""What workers answer, for the help; other words are sent as they are."""
 
 
 @click.command(
     "inspect",
-    help="""Ask the workers that are alive.
+    context_settings=remote.SETTINGS,
+    help="""Ask the workers that are alive; they answer even while they are busy.
 
     \b
-    Questions:
-"""
-    + "\n".join(f"      {name.ljust(14)} {text}" for name, text in QUESTIONS.items())
-    + """
+    Commands (all of them, with their arguments: --list):
+      ping           answer
+      active         tasks that run now
+      reserved       tasks that were fetched and have not begun
+      query_task     what is known of tasks: query_task ID...
+      registered     tasks that are known
+      active_queues  queues that are consumed
+      stats          counters, processes, resources
+      conf, report   settings and versions
 
     \b
     Examples:
       caraway inspect ping
       caraway inspect active --json
-      caraway inspect registered -d caraway@host1
+      caraway inspect registered rate_limit -d caraway@host1
+      caraway inspect --list
 
     Exit code 1 if nobody answers.
     """,
 )
-@click.argument("question")
-@click.option(
-    "-d", "--destination", metavar="NODES", help="Only these workers, with commas between."
-)
-@click.option("-t", "--timeout", default=1.0, show_default=True, help="Seconds to wait.")
-@click.option("-j", "--json", "as_json", is_flag=True, help="As JSON.")
+@remote.options
 @pass_program
 def command(
-    program: Program, /, *, question: str, destination: str | None, timeout: float, as_json: bool
+    program: Program,
+    /,
+    *,
+    name: str | None,
+    words: tuple[str, ...],
+    listed: bool,
+    destination: str | None,
+    timeout: float,
+    as_json: bool,
 ) -> int:
     """See the help given above."""
-    from caraway.cli import broker, exits, output
-    from caraway.interfaces import Capability
+    from caraway.cli import exits, output
 
-    broker.transport_with(program, Capability.BROADCAST, "reach its workers")
-    nodes = None if destination is None else [n.strip() for n in destination.split(",")]
-    answers = program.client().control.inspect(question, destination=nodes, timeout=timeout)
+    if listed:
+        remote.listing(program, "inspect")
+        return exits.OK
+    answers = remote.run(program, "inspect", name, words, destination, timeout)
     if as_json:
         output.emit_json(answers)
     elif not answers:
@@ -59,20 +61,6 @@ def command(
     else:
         for node, answer in sorted(answers.items()):
             click.echo(f"{node}:")
-            for line in _lines(answer):
+            for line in remote.lines(answer):
                 click.echo(f"  {line}")
     return exits.OK if answers else exits.NEGATIVE
-
-
-def _lines(answer: object) -> list[str]:
-    """An answer, one line an item."""
-    if isinstance(answer, dict):
-        return [f"{key}: {value}" for key, value in answer.items()]
-    if isinstance(answer, list):
-        return [
-            ", ".join(f"{key} {value}" for key, value in item.items())
-            if isinstance(item, dict)
-            else str(item)
-            for item in answer
-        ] or ["nothing"]
-    return [str(answer)]

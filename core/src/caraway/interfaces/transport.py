@@ -230,8 +230,13 @@ class Broadcast(ABC):
     """Publish and subscribe, best effort: late subscribers miss what went before."""
 
     @abstractmethod
-    def publish(self, notices: Sequence[Notice]) -> None:
-        """Send these to whoever subscribes to their topics now; nobody is no error."""
+    def publish(self, notices: Sequence[Notice]) -> int | None:
+        """Send these to whoever subscribes to their topics now; nobody is no error.
+
+        Returns:
+            How many subscribers were reached, each notice counted; None if the broker
+            can't tell.  It may be more than there are, never less.
+        """
 
     @abstractmethod
     def subscribe(self, topics: Iterable[Topic], *, name: str = "") -> Subscription:

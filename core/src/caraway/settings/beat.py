@@ -7,9 +7,7 @@ from __future__ import annotations
 from caraway.settings.declare import Setting, void
 from caraway.settings.values import BOOL, COUNT, DURATION, STR, TABLE, URL, optional
 
-_AMQP = "the bundle of AMQP brokers"
 _BEAT = "beat"
-_EVENTS = "events in other formats"
 
 
 class Beat:
@@ -62,72 +60,60 @@ class Events:
     event_serializer = Setting(
         STR,
         "json",
-        "Serializer of events.",
-        awaits=_EVENTS,
+        "Serializer of events, by name; monitors must accept it.",
     )
     event_exchange = Setting(
         STR,
         "celeryev",
         "Exchange of events.",
-        awaits=_AMQP,
     )
     event_queue_prefix = Setting(
         STR,
         "celeryev",
         "How names of event queues begin.",
-        awaits=_AMQP,
     )
     event_queue_ttl = Setting(
         DURATION,
         5.0,
         "How long an unread event is kept.",
-        awaits=_AMQP,
     )
     event_queue_expires = Setting(
         DURATION,
         60.0,
         "How long an unused event queue is kept.",
-        awaits=_AMQP,
     )
     event_queue_durable = Setting(
         BOOL,
         False,
         "Event queues survive the broker's restart.",
-        awaits=_AMQP,
     )
     event_queue_exclusive = Setting(
         BOOL,
         True,
         "An event queue has one reader.",
-        awaits=_AMQP,
     )
     control_exchange = Setting(
         STR,
         "celery",
-        "Exchange of remote control.",
-        awaits=_AMQP,
+        "Beginning of the name of remote control's exchanges.",
     )
     control_queue_ttl = Setting(
         DURATION,
         300.0,
         "How long an unread command is kept.",
-        awaits=_AMQP,
     )
     control_queue_expires = Setting(
         DURATION,
         10.0,
         "How long an unused control queue is kept.",
-        awaits=_AMQP,
     )
     control_queue_durable = Setting(
         BOOL,
         False,
         "Control queues survive the broker's restart.",
-        awaits=_AMQP,
     )
     control_queue_exclusive = Setting(
         BOOL,
         True,
         "A control queue has one reader.",
-        awaits=_AMQP,
     )

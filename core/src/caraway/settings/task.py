@@ -143,8 +143,8 @@ class Tasks:
         celery="always sent",
     )
     task_send_sent_event = Setting(
-        BOOL, False, "The event task-sent is published with each task.",
-        old=("CELERY_SEND_TASK_SENT_EVENT",), awaits="events of clients",
+        BOOL, False, "The event task-sent is published for each task that is sent.",
+        old=("CELERY_SEND_TASK_SENT_EVENT",),
     )  # fmt: skip
     task_default_delivery_mode = Setting(
         DELIVERY_MODE, 2, "2 or persistent, 1 or transient (for brokers that know it)."

@@ -90,8 +90,11 @@ class Workers:
     )  # fmt: skip
     worker_send_task_events = Setting(
         BOOL, False, "Events of tasks are published, for monitors.",
-        old=("CELERY_SEND_EVENTS",), awaits="events of workers",
+        old=("CELERY_SEND_EVENTS",),
     )  # fmt: skip
+    worker_heartbeat_interval = Setting(
+        DURATION, 2.0, "How often the event worker-heartbeat is published; 0 is never."
+    )
 
     # -- logging -----------------------------------------------------------------------
     worker_log_level = Setting(STR, "WARNING", "Least level that is logged.")

@@ -361,8 +361,10 @@ class Task(Handlers, Generic[P, R]):
         self.app.store_state(task_id or self.request.id, state or states.STARTED, meta)
 
     def send_event(self, type_: str, **fields: Any) -> None:
-        """Send a custom event, where events are on."""
-        self.app.send_event(type_, uuid=self.request.id, **fields)
+        """Send an event of your own, with this task's id, to whoever listens."""
+        request = self.request
+        fields.setdefault("hostname", request.hostname or None)
+        self.app.send_event(type_, uuid=request.id, **fields)
 
     def replace(self, sig: Any) -> NoReturn:
         """Put another task in this one's place."""

@@ -5,13 +5,14 @@ No clock, no store: the caller passes the time and acts on the verdict.
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from caraway.message import Delivery
 
-Kind = Literal["run", "park", "expired", "revoked", "exhausted", "later", "check"]
+Kind = Literal["run", "park", "expired", "revoked", "exhausted", "timed out", "later", "check"]
 
 
 class Verdict(Struct, frozen=True):
@@ -19,10 +20,11 @@ class Verdict(Struct, frozen=True):
 
     Attributes:
         kind: ``run``; ``park`` (unreadable, unknown task); ``expired``; ``revoked``;
-            ``exhausted`` (delivered too often); ``later`` (release for ``delay``
-            seconds); ``check`` (delivered before: see whether it ended meanwhile).
+            ``exhausted`` (delivered too often); ``timed out`` (a run of it was ended
+            at the limit ``delay``); ``later`` (release for ``delay`` seconds);
+            ``check`` (delivered before: see whether it ended meanwhile).
         reason: for the dead letter or the log.
-        delay: seconds, for ``later``.
+        delay: seconds, for ``later`` and ``timed out``.
     """
 
     kind: Kind
@@ -62,6 +64,29 @@ def judge(delivery: Delivery, known: bool, max_deliveries: int, now: float) -> V
             )
         return CHECK
     return RUN
+
+
+def stamped(headers: Mapping[str, Any], stamps: Mapping[str, Container[str]]) -> bool:
+    """True if a message carries one of these stamps.
+
+    Args:
+        headers: of the message.
+        stamps: name of a stamp -> values, as text.
+    """
+    carried = headers.get("stamps")
+    if not isinstance(carried, dict):
+        return False
+    for name, wanted in stamps.items():
+        values = carried.get(name)
+        if values is None:
+            continue
+        if any(str(each) in wanted for each in _listed(values)):
+            return True
+    return False
+
+
+def _listed(values: Any) -> Sequence[Any]:
+    return values if isinstance(values, (list, tuple)) else (values,)
 
 
 def unknown_reason(headers: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from caraway.errors import CarawayError, SoftTimeLimitExceeded, Terminated, TimeLimitExceeded
 from caraway.worker.draining import cut_short
 from caraway.worker.intake import LONG
+from caraway.worker.jobs import describe
 
 if TYPE_CHECKING:
     from caraway.worker.channel import Channel
@@ -117,13 +118,19 @@ class Attendant(threading.Thread):
         if what == "stop":
             lane.stop(hard=bool(message.get("hard")), code=int(message.get("code", 0)))
         elif what == "revoke":
-            revoked = lane.intake.revoked
-            for task_id in message["ids"]:
-                revoked[task_id] = None
-            while len(revoked) > 50_000:
-                revoked.pop(next(iter(revoked)))
+            lane.intake.revoke(message["ids"])
             if message.get("terminate"):
                 self._terminate(set(message["ids"]))
+        elif what == "revoke_stamps":
+            lane.intake.revoke_stamps(message["stamps"])
+        elif what == "ended":
+            lane.intake.ended.update(message["limits"])
+        elif what == "ask":
+            self._answer(message)
+        elif what == "events":
+            from caraway.worker.events import switch
+
+            switch(lane, on=bool(message["on"]))
         elif what == "rate_limit":
             plan = lane.intake.plan(message["task"])
             if plan is not None:
@@ -135,6 +142,11 @@ class Attendant(threading.Thread):
             if plan is not None:
                 plan.hard = float(message.get("hard") or 0.0)
                 plan.soft = float(message.get("soft") or 0.0)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        if self._channel is not None:
+            answer = describe(self._lane, safe=bool(message.get("safe")))
+            self._channel.send(tell="answer", ticket=message["ticket"], answer=answer)
 
     def _terminate(self, ids: set[str]) -> None:
         for job in list(self._lane.in_flight.values()):
@@ -166,6 +178,8 @@ class Attendant(threading.Thread):
                 self._soft(job)
             if self._enforce_hard and job.hard and now - started >= job.hard:
                 self._insist(job, now, TimeLimitExceeded)
+        if lane.events is not None and lane.in_flight:
+            lane.events.running(list(lane.in_flight.values()))
         if self._enforce_hard and lane.draining:
             self._cut_short(now)
         if longest and lane.executor.inline:

@@ -29,6 +29,21 @@ class Autoscaler:
         self._least = least
         self._calm_since = monotonic()
 
+    def update(self, most: int | None, least: int | None) -> tuple[int, int]:
+        """Change the bounds; return them."""
+        if most is not None:
+            self._most = max(1, min(most, self._supervisor.board.lanes // 2))
+        if least is not None:
+            self._least = max(1, least)
+        self._least = min(self._least, self._most)
+        supervisor = self._supervisor
+        self._resize(max(self._least, min(supervisor.target, self._most)))
+        return self._most, self._least
+
+    def info(self) -> dict[str, int]:
+        """For the answer to ``stats``."""
+        return {"max": self._most, "min": self._least, "current": self._supervisor.target, "qty": 0}
+
     def look(self) -> None:
         """Compare the work with the lanes; resize by at most double or one less."""
         supervisor = self._supervisor

@@ -10,20 +10,22 @@ completion for the next commit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from caraway import signals, states
 from caraway.errors import CarawayError, InvalidTaskError, NotRegistered, WorkerLostError
-from caraway.message import Completion, Delivery, Settlement, StoredResult
+from caraway.message import Completion, Delivery, Settlement
 from caraway.protocol.body import content_loader
 from caraway.protocol.decode import normalize
 from caraway.protocol.times import epoch
-from caraway.worker.admission import Verdict, judge, unknown_reason
+from caraway.worker.admission import EXPIRED, Verdict, judge, stamped, unknown_reason
 from caraway.worker.job import TaskJob, TaskPlan, read_limits
 from caraway.worker.limits import RateGate
+from caraway.worker.orders import forget_oldest
+from caraway.worker.started import store_started
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -50,13 +52,16 @@ class Pace:
         slots: how many tasks run at a time.
         limit: most messages in a batch.
         horizon: seconds of work to fetch.
+        beside: of an inline executor, whose coroutines run beside its one thread: how many
+            may; None for other executors.
     """
 
-    __slots__ = ("_bytes", "_last", "_seconds", "horizon", "limit", "slots")
+    __slots__ = ("_beside", "_bytes", "_last", "_seconds", "horizon", "limit", "slots")
 
-    def __init__(self, slots: int, limit: int, horizon: float) -> None:
+    def __init__(self, slots: int, limit: int, horizon: float, beside: int | None = None) -> None:
         self.slots = slots
-        self.limit = max(1, limit)
+        self.limit = limit
+        self._beside = beside
         self.horizon = horizon
         self._seconds = 0.0
         self._bytes = 0.0
@@ -81,6 +86,9 @@ class Pace:
 
     def want(self, in_flight: int) -> int:
         """How many more to fetch while ``in_flight`` are running or waiting here."""
+        beside, flying = self._beside, in_flight
+        if beside is not None:
+            in_flight = 0
         free = self.slots - in_flight
         if not self._seconds or self._seconds >= LONG:
             ahead = 0
@@ -89,7 +97,12 @@ class Pace:
         target = max(free, min(ahead - in_flight, self._last * _GROWTH))
         if self._bytes:
             target = min(target, max(1, int(MAX_BYTES / self._bytes) - in_flight))
-        return max(0, min(target, self.limit))
+        want = max(0, min(target, self.limit))
+        if beside is not None and flying:
+            # Only coroutines are still in flight here.  Where there are some, there may
+            # be more: as many again, while there is room.
+            want = min(max(want, flying), beside - flying)
+        return want
 
 
 class Intake:
@@ -129,8 +142,12 @@ class Intake:
         self._share = config.rate_share
         # As Celery: times without an offset are UTC's, unless that is turned off.
         self._zone = None if app.conf.enable_utc else app.timezone
+        self._watch: Callable[[TaskPlan], Any] | None = None
         self.revoked: dict[str, None] = {}
         """Task ids revoked by remote control since the start; bounded, newest last."""
+        self.stamps: dict[str, dict[str, None]] = {}
+        """Stamps revoked likewise: name -> values, as text."""
+        self.ended: dict[str, float] = {}  # task id -> limit at which a run of it was ended
 
     def plan(self, name: str) -> TaskPlan | None:
         """The plan of a registered task, made at its first use."""
@@ -139,7 +156,16 @@ class Intake:
             plan = TaskPlan(self._app, self._tasks[name], self._board, self._config.owner.worker)
             self._plans[name] = plan
             self.set_rate(name, plan.rate)
+            if self._watch is not None:
+                self._watch(plan)
         return plan
+
+    def watch(self, each: Callable[[TaskPlan], Any] | None) -> None:
+        """Call this with every plan, those there are and those to come."""
+        self._watch = each
+        if each is not None:
+            for plan in list(self._plans.values()):
+                each(plan)
 
     def set_rate(self, name: str, rate: str | float | None) -> None:
         """Set a task's rate limit, ``"10/m"`` or a number a second; None or 0 for none.
@@ -160,6 +186,18 @@ class Intake:
             if per_second > 0:
                 self._gates[name] = RateGate(per_second * share)
 
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Have these not run."""
+        self.revoked.update(dict.fromkeys(task_ids))
+        forget_oldest(self.revoked)
+
+    def revoke_stamps(self, stamps: dict[str, list[str]]) -> None:
+        """Have what carries one of these stamps not run."""
+        for name, values in stamps.items():
+            known = self.stamps.setdefault(name, {})
+            known.update(dict.fromkeys(values))
+            forget_oldest(known)
+
     def admit(self, deliveries: Sequence[Delivery]) -> tuple[list[TaskJob], list[Completion]]:
         """Judge a batch; return what is to run, and what is settled without."""
         jobs: list[TaskJob] = []
@@ -169,7 +207,7 @@ class Intake:
         gates = self._gates
         now = self._clock()
         most = self._config.max_deliveries
-        careful = bool(self.revoked)
+        careful = bool(self.revoked or self.stamps or self.ended)
         special = False
         for delivery in deliveries:
             headers = delivery.message.headers
@@ -205,7 +243,8 @@ class Intake:
             verdict = self._judge(delivery, plan, most, now)
             if wait > 0 and verdict.kind in ("run", "check"):
                 # Others hand over what is delayed at once: the broker keeps it until then.
-                verdict = Verdict("later", "eta", wait)
+                late = 0 < delivery.expires <= now + wait  # the broker would drop it meanwhile
+                verdict = EXPIRED if late else Verdict("later", "eta", wait)
             if plan is None or verdict.kind == "park":
                 judged.append(self._park(delivery, verdict.reason, known=plan is not None))
             elif verdict.kind == "run":
@@ -273,8 +312,12 @@ class Intake:
         if not delivery.defect and plan is not None and type(task_id) is not str:
             return Verdict("park", "not a task message: its id is missing or no string")
         verdict = judge(delivery, plan is not None, most, now)
-        if verdict.kind in ("run", "check") and task_id in self.revoked:
+        if verdict.kind in ("run", "check") and (
+            task_id in self.revoked or (self.stamps and stamped(headers, self.stamps))
+        ):
             return Verdict("revoked")
+        if verdict.kind == "check" and task_id in self.ended:
+            return Verdict("timed out", delay=self.ended[task_id])
         if verdict.kind == "run" and plan is not None:
             gate = self._gates.get(plan.name)
             if gate is not None:
@@ -289,8 +332,9 @@ class Intake:
                 Settlement(delivery.tag, "release", delay=verdict.delay, counted=False)
             )
         if verdict.kind == "exhausted":
-            error = WorkerLostError(verdict.reason)
-            return plan.fail(delivery, error, reason=verdict.reason)
+            return plan.fail(delivery, WorkerLostError(verdict.reason), reason=verdict.reason)
+        if verdict.kind == "timed out":
+            return plan.timed_out(delivery, verdict.delay)
         return plan.revoke(delivery, verdict.kind)
 
     def _park(self, delivery: Delivery, reason: str, *, known: bool) -> Completion:
@@ -338,7 +382,7 @@ class Intake:
         """Before they run: acknowledge early ones, store STARTED where it is tracked."""
         started = [job for job in jobs if job.plan.track_started]
         if started and self._backend is not None:
-            self._store_started(started)
+            store_started(self._app, self._backend, self._config.owner, started)
         early = [job for job in jobs if not job.plan.acks_late]
         if early:
             lost = set(self._consumer.settle([Settlement(j.delivery.tag) for j in early]))
@@ -346,36 +390,6 @@ class Intake:
                 job.settled = True
             jobs = [job for job in jobs if not (job.settled and job.delivery.tag in lost)]
         return jobs
-
-    def _store_started(self, started: list[TaskJob]) -> None:
-        if self._backend is not None:
-            from caraway.protocol.result import encode_meta
-
-            serializer = self._app.registry.serializer(self._app.conf.result_serializer)
-            owner = self._config.owner
-            ids = [(job.delivery.message.headers["id"], job.plan.ttl) for job in started]
-            try:
-                self._backend.store(
-                    [
-                        StoredResult(
-                            task_id,
-                            states.STARTED,
-                            encode_meta(
-                                serializer,
-                                task_id,
-                                states.STARTED,
-                                {"pid": owner.pid, "hostname": owner.worker},
-                            ),
-                            ttl,
-                        )
-                        for task_id, ttl in ids
-                    ]
-                )
-            except CarawayError as exc:
-                # STARTED is for people who watch; a task runs without it all the same.
-                import logging
-
-                logging.getLogger("caraway.worker").warning("STARTED not stored: %s", exc)
 
 
 def _job(delivery: Delivery, plan: TaskPlan) -> TaskJob:

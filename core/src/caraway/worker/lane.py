@@ -38,11 +38,13 @@ from caraway.worker.entries import (
 from caraway.worker.intake import Intake, Pace
 from caraway.worker.job import TaskJob
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
+from caraway.worker.memory import Watch
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.interfaces import Consumer, Executor
     from caraway.worker.board import LaneBoard
+    from caraway.worker.events import LaneEvents
 
 IDLE_WAIT = 2.0
 """Seconds a fetch waits; the loop ticks at least that often."""
@@ -67,9 +69,11 @@ class Lane:
         self.board = board
         self.in_flight: dict[Any, TaskJob] = {}
         self._inline = executor.inline
-        # The coroutines of an inline lane run beside its one thread: see `_want`.
         self.pace = Pace(
-            1 if self._inline else executor.slots, config.prefetch_limit, config.prefetch_seconds
+            1 if self._inline else executor.slots,
+            config.prefetch_limit if config.queues else 0,
+            config.prefetch_seconds,
+            executor.slots - 1 if self._inline else None,
         )
         self.counts: dict[tuple[str, str], list[float]] = {}
         """(task name, state) -> [runs, seconds].  Read by the attendant for the metrics."""
@@ -87,7 +91,8 @@ class Lane:
         self._cut = False
         self.deadline = 0.0
         self._ended = 0
-        self._memory_checked = 0.0
+        self._memory = Watch(config.max_memory)
+        self.events: LaneEvents | None = None
         self.consumer: Consumer
         self.committer: Committer
         self.intake: Intake
@@ -106,6 +111,10 @@ class Lane:
         self.intake = Intake(
             self.app, self.board, self.config, self.consumer, backend, atomic=self.committer.atomic
         )
+        if self.config.events:
+            from caraway.worker.events import switch
+
+            switch(self, on=True)
         self.executor.start()
 
     def run(self) -> int:
@@ -155,14 +164,14 @@ class Lane:
 
     def _turn(self) -> None:
         self.commit()
-        want = self._want()
+        want = self.pace.want(len(self.in_flight))
         limit = self.config.max_tasks
         if limit:
             want = min(want, limit - self._ended - len(self.in_flight))
             if self._ended >= limit:
                 self.stop(code=RECYCLE)
                 return
-        if self.config.max_memory and self._too_large():
+        if self.config.max_memory and self._memory.too_large():
             self.stop(code=RECYCLE)
             return
         self.board.tick(monotonic(), 0.0)
@@ -180,17 +189,6 @@ class Lane:
         if deliveries:
             self._take(deliveries)
 
-    def _want(self) -> int:
-        flying = len(self.in_flight)
-        if not self._inline:
-            return self.pace.want(flying)
-        want = self.pace.want(0)
-        if flying:
-            # Only coroutines are still in flight here.  Where there are some, there may
-            # be more: as many again, while there is room.
-            want = min(max(want, flying), self.executor.slots - 1 - flying)
-        return want
-
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         board = self.board
         board.fetched += len(deliveries)
@@ -204,6 +202,8 @@ class Lane:
             # Whatever it was, it must not take this lane down, and the next one after it.
             self.log().exception("a batch can't be judged; its messages are taken one by one")
             jobs, judged = self.intake.admit_alone(deliveries)
+        if self.events is not None:
+            self.events.received(deliveries, jobs, judged)
         if judged:
             self._done.extend((None, completion) for completion in judged)
         if not jobs:
@@ -354,6 +354,8 @@ class Lane:
         self.board.done += count
         self._ended += count
         self.pace.observe(measured, seconds, size)
+        if self.events is not None:
+            self.events.ended(batch, lost)
 
     def _wait_for_store(self, seconds: float) -> bool:
         """Between two tries of a commit; False ends the trying, after which the lease
@@ -382,16 +384,9 @@ class Lane:
         for job in jobs:
             self.in_flight.pop(job.delivery.tag, None)
         self._done.extend(entries)
+        if running and self.events is not None:
+            self.events.cancelled(jobs)
         return len(entries)
-
-    def _too_large(self) -> bool:
-        now = monotonic()
-        if now - self._memory_checked < 1.0:
-            return False
-        self._memory_checked = now
-        from caraway.worker.memory import resident
-
-        return resident() > self.config.max_memory
 
     def log(self) -> Any:
         """The worker's logger."""

@@ -24,6 +24,7 @@ class LaneConfig(Struct, frozen=True, kw_only=True):
         max_memory: recycle at that many bytes of resident memory; 0 is never.
         shutdown_timeout: seconds that running tasks get at a stop.
         rate_share: this lane's share of the worker's rate limits.
+        events: publish events of tasks.
     """
 
     index: int
@@ -36,3 +37,4 @@ class LaneConfig(Struct, frozen=True, kw_only=True):
     max_memory: int = 0
     shutdown_timeout: float = 25.0
     rate_share: float = 1.0
+    events: bool = False

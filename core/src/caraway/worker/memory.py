@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from time import monotonic
 
 
 def resident(pid: int | None = None) -> int:
@@ -38,6 +39,26 @@ def proportional(pid: int | None = None) -> int:
     except (OSError, ValueError, IndexError):
         pass
     return resident(pid)
+
+
+class Watch:
+    """Looks once a second whether the calling process has grown too large.
+
+    Args:
+        limit: bytes of resident memory.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._looked = 0.0
+
+    def too_large(self) -> bool:
+        """True if it has, as far as was looked."""
+        now = monotonic()
+        if now - self._looked < 1.0:
+            return False
+        self._looked = now
+        return resident() > self._limit
 
 
 if sys.platform == "win32":

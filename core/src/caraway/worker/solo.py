@@ -23,15 +23,19 @@ from caraway.interfaces import Capability
 from caraway.message import new_owner_id
 from caraway.worker.attendant import Attendant, counters
 from caraway.worker.channel import Channel
+from caraway.worker.jobs import describe
 from caraway.worker.lane import Lane
 from caraway.worker.lane_config import LOST, RECYCLE, LaneConfig
 from caraway.worker.lane_main import open_lane
 from caraway.worker.lanes import Counters, LaneProcess, Tally
+from caraway.worker.orders import Orders
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.interfaces import Executor, Pool
+    from caraway.message import Queue
     from caraway.worker.board import Board
+    from caraway.worker.heart import Heart
 
 _LOOK = 0.5
 """Seconds between two looks of the guardian for its worker."""
@@ -67,7 +71,9 @@ class SoloWorker:
         self._executor = executor
         self._lane: Lane | None = None
         self._attendant: Attendant | None = None
-        self._standing: dict[tuple[str, str], dict[str, Any]] = {}
+        self.orders = Orders()
+        self.autoscaler: Any = None
+        self.heart: Heart | None = None
 
     def run(self) -> int:
         """Run until stopped."""
@@ -105,7 +111,7 @@ class SoloWorker:
             return 1 if not self.stopping else 0
         guardian.watch(owner.id)
         self._attendant = attendant = Attendant(lane, None, enforce_hard=True)
-        for order in list(self._standing.values()):
+        for order in self.orders:
             attendant.obey(order)
         attendant.start()
         ours, theirs = Channel.pair()
@@ -165,15 +171,30 @@ class SoloWorker:
             self._lane.stop(code=RECYCLE)
 
     def tell_lanes(self, **message: Any) -> None:
-        """Have the lane's attendant obey; limits of a task hold for later lanes, too."""
-        if message["do"] in ("rate_limit", "time_limit"):
-            self._standing[message["do"], message["task"]] = message
+        """Have the lane's attendant obey; what stands holds for later lanes, too."""
+        self.orders.keep(message)
         if self._attendant is not None:
             self._attendant.obey(message)
 
     def terminate(self, task_ids: set[str]) -> None:
         """Raise `Terminated` in these tasks."""
         self.tell_lanes(do="revoke", ids=sorted(task_ids), terminate=True)
+
+    def ask_lanes(self, **question: Any) -> dict[int, Any]:
+        """Describe what the lane has: see `caraway.worker.jobs`."""
+        if self._lane is None or not self.lanes:
+            return {}
+        return {0: describe(self._lane, safe=bool(question.get("safe")))}
+
+    def set_events(self, on: bool) -> None:  # noqa: FBT001 - a switch
+        """Have the lane publish events of tasks, or not."""
+        self.template = msgspec.structs.replace(self.template, events=on)
+        self.tell_lanes(do="events", on=on)
+
+    def set_queues(self, queues: tuple[Queue, ...]) -> None:
+        """Consume other queues, after what runs."""
+        self.template = msgspec.structs.replace(self.template, queues=queues)
+        self.recycle()
 
     def resize(self, target: int) -> int:
         """A solo worker has one lane."""

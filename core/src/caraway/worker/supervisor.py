@@ -24,13 +24,19 @@ from caraway.worker.forkserver import ForkServer
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
 from caraway.worker.lane_main import LaneMain
 from caraway.worker.lanes import LaneProcess, Tally, exit_text, is_alive, stuck_after
+from caraway.worker.orders import Orders
+from caraway.worker.questions import Questions
 from caraway.worker.restarts import Restarts
+from caraway.worker.stop_signals import listen
 from caraway.worker.undertaker import Remains
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.interfaces import Pool
+    from caraway.message import Queue
+    from caraway.worker.autoscale import Autoscaler
     from caraway.worker.board import Board
+    from caraway.worker.heart import Heart
     from caraway.worker.keeper import Keeper
 
 _TICK = 0.1
@@ -68,7 +74,10 @@ class Supervisor:
         self._hard = False
         self._tick = _TICK
         self._posts: deque[Callable[[], Any]] = deque()
-        self._standing: dict[tuple[str, str], dict[str, Any]] = {}
+        self.orders = Orders()
+        self.questions = Questions()
+        self.autoscaler: Autoscaler | None = None
+        self.heart: Heart | None = None
         self._restarts = Restarts()
         self._not_before = 0.0
         self._ready_told = False
@@ -91,7 +100,7 @@ class Supervisor:
         self.keeper = keeper
         self._selector.register(self._server.channel, selectors.EVENT_READ, self._hear_server)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._hear_wake)
-        self._handle_signals()
+        listen(self, self._wake_write)
         while not (self.stopping and not self.lanes):
             self._keep_number()
             for key, _ in self._selector.select(self._tick):
@@ -210,7 +219,7 @@ class Supervisor:
             if tell == "ready":
                 lane.ready = True
                 self._restarts.ready()
-                for order in self._standing.values():
+                for order in self.orders:
                     lane.channel.send(**order)
                 self.keeper.watch(lane.owner)
                 if not self._ready_told and sum(p.ready for p in self.lanes.values()) >= min(
@@ -220,6 +229,8 @@ class Supervisor:
                     self.on_ready()
             elif tell == "counts":
                 lane.count(message)
+            elif tell == "answer":
+                self.questions.heard(lane.index, message)
         if lane.channel.closed and not lane.dead:  # else its death was news in the same moment
             self._selector.unregister(lane.channel)
             lane.channel.close()
@@ -325,6 +336,8 @@ class Supervisor:
         self.tally.timeouts += 1
         self._log().error("task %s: %s of %.1f s passed; ended", run.task_id, why, seconds)
         if self.processes:
+            if Capability.ADOPT not in self.app.transport.capabilities:
+                self.tell_lanes(do="ended", limits={run.task_id: seconds})  # it comes back
             self.kill(lane)
             return
         # The other tasks of this lane go on; it takes no new ones, and another lane does.
@@ -347,46 +360,31 @@ class Supervisor:
                 lane.channel.send(do="revoke", ids=sorted(task_ids), terminate=True)
 
     def tell_lanes(self, **message: Any) -> None:
-        """Send a message to every lane; limits of a task also to those that start later."""
-        if message["do"] in ("rate_limit", "time_limit"):
-            self._standing[message["do"], message["task"]] = message
+        """Send a message to every lane; what stands also to those that start later."""
+        self.orders.keep(message)
         for lane in self.lanes.values():
             if not lane.dead:
                 lane.channel.send(**message)
+
+    def ask_lanes(self, **question: Any) -> dict[int, Any]:
+        """Ask every lane; what was answered in a moment, by index.  Not for the loop."""
+        return self.questions.ask(self, **question)
+
+    def set_events(self, on: bool) -> None:  # noqa: FBT001 - a switch
+        """Have lanes publish events of tasks, or not."""
+        self.template = msgspec.structs.replace(self.template, events=on)
+        self.tell_lanes(do="events", on=on)
+
+    def set_queues(self, queues: tuple[Queue, ...]) -> None:
+        """Consume other queues: every lane is replaced, each after what it runs."""
+        self.template = msgspec.structs.replace(self.template, queues=queues)
+        self.recycle()
 
     def lost(self, owners: list[str]) -> None:
         """The keeper says that these owners lost their lease: their lanes start over."""
         for lane in list(self.lanes.values()):
             if lane.owner in owners and not lane.suspended:
                 self._stop_lane(lane, hard=True, code=LOST)
-
-    # -- signals -----------------------------------------------------------------------
-
-    def _handle_signals(self) -> None:
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._on_stop)
-        signal.signal(signal.SIGINT, self._on_stop)
-        signal.signal(signal.SIGQUIT, lambda *_: self.post(lambda: self.stop(hard=True)))
-        signal.signal(signal.SIGHUP, lambda *_: self.post(self.recycle))
-
-    def _on_stop(self, *_: Any) -> None:
-        hard = self.stopping
-        self.post(lambda: self._announce_stop(hard=hard))
-
-    def _announce_stop(self, *, hard: bool) -> None:
-        from caraway import signals
-
-        if hard:
-            self._log().warning("hard stop: what runs is given back")
-        else:
-            self._log().warning(
-                "warm stop: running tasks get %.0f s; a second signal gives them back",
-                self.template.shutdown_timeout,
-            )
-            signals.worker_shutting_down.send(
-                sender=self.template.owner.worker, sig="SIGTERM", how="warm", exitcode=0
-            )
-        self.stop(hard=hard)
 
     def recycle(self) -> None:
         """Replace every lane, each after what it runs (SIGHUP)."""

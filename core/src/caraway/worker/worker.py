@@ -17,6 +17,7 @@ from caraway.interfaces import Capability
 from caraway.message import Owner, Queue, new_owner_id
 from caraway.ratelimit import parse_rate
 from caraway.worker.board import Board
+from caraway.worker.heart import start_heart
 from caraway.worker.lane_config import RECYCLE, LaneConfig
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Worker:
         self.on_ready = on_ready
         self.supervisor: Any = None
         self._stopped_early = False
+        self._end_heart: Callable[[], None] = lambda: None
 
     # -- running -----------------------------------------------------------------------
 
@@ -84,9 +86,9 @@ class Worker:
         """
         app = self.app
         self._handle_early_signals()
+        register_canvas_tasks(app)
         tasks = tuple(app.tasks)
         self._check_tasks()
-        register_canvas_tasks(app)
         self._check_broker()
         if self._stopped_early:
             return self._finish(0)
@@ -141,7 +143,8 @@ class Worker:
         scale = app.conf.worker_autoscale
         if scale and supervisor.processes:
             supervisor.target = int(scale[1])
-            keeper.chores.append(Autoscaler(supervisor, *scale).look)
+            supervisor.autoscaler = Autoscaler(supervisor, *scale)
+            keeper.chores.append(supervisor.autoscaler.look)
         keeper.start()
         control = None
         if (
@@ -188,6 +191,7 @@ class Worker:
     def _finish(self, code: int) -> int:
         from caraway import signals
 
+        self._end_heart()
         signals.worker_shutdown.send(sender=self.hostname)
         self.app.registry.worker_stop(self)
         self.app.close()
@@ -202,6 +206,8 @@ class Worker:
     def _ready(self) -> None:
         from caraway import signals
 
+        if self.supervisor.heart is None:
+            self._end_heart = start_heart(self.supervisor)
         signals.worker_ready.send(sender=self.hostname)
         if self.on_ready is not None:
             self.on_ready()
@@ -298,6 +304,7 @@ class Worker:
             max_tasks=int(conf.worker_max_tasks_per_child or 0),
             max_memory=int(conf.worker_max_memory_per_child or 0) * 1024,
             shutdown_timeout=float(conf.worker_shutdown_timeout or 0.0),
+            events=bool(conf.worker_send_task_events),
         )
 
     def _most_lanes(self) -> int:

@@ -26,12 +26,11 @@ class MemoryBroadcast(Broadcast):
     def __init__(self, space: Space) -> None:
         self._space = space
 
-    def publish(self, notices: Sequence[Notice]) -> None:
+    def publish(self, notices: Sequence[Notice]) -> int:
         space = self._space
         with space.lock:
             subscriptions = tuple(space.subscriptions)
-        for subscription in subscriptions:
-            subscription.offer(notices)
+        return sum(subscription.offer(notices) for subscription in subscriptions)
 
     def subscribe(
         self,
@@ -55,8 +54,8 @@ class MemorySubscription(Subscription):
         with space.lock:
             space.subscriptions.append(self)
 
-    def offer(self, notices: Sequence[Notice]) -> None:
-        """Keep those that are for us."""
+    def offer(self, notices: Sequence[Notice]) -> int:
+        """Keep those that are for us; return how many."""
         ours = [
             notice
             for notice in notices
@@ -66,6 +65,7 @@ class MemorySubscription(Subscription):
             with self._arrived:
                 self._unread.extend(ours)
                 self._arrived.notify()
+        return len(ours)
 
     def receive(self, timeout: float) -> Sequence[Notice]:
         deadline = time.monotonic() + timeout
