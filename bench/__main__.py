@@ -1,9 +1,11 @@
 """``python -m bench``: measure, print the tables, write ``.bench/results.json``.
 
-1. make the environments of the peers (once), start a Redis of our own for theirs
-2. in each round run every job, one after the other, each over an empty store
+1. make the environments of the peers (once)
+2. in each round run every job, one after the other, each over an empty store; servers of our
+   own are started when the first job needs them
 3. keep the best of each figure: other work on the machine only ever makes it worse
-4. print ratios with the floors to reach; with ``--strict`` the exit code is 1 if one was missed
+4. print ratios with the floors to reach, then the peers; with ``--strict`` the exit code is 1
+   if a floor was missed or a peer is ahead
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from typing import Any
 
 from bench import environment, report, venvs
 from bench.processes import end_on_term, finish
-from bench.servers import RedisServer
-from bench.suite import LEAST, PEERS, Job, jobs, peer_jobs
+from bench.servers import Servers
+from bench.suite import LEAST, PEERS, Job, choose, jobs, peer_jobs, plan
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".bench"
@@ -33,7 +35,7 @@ class Run:
 
     def __init__(self, *, verbose: bool) -> None:
         self.verbose = verbose
-        self.redis: RedisServer | None = None
+        self.servers = Servers(HOME)
         self.pythons: dict[str, Path] = {}
         self.versions: dict[str, str] = {}
         self.samples: dict[str, list[float]] = {}
@@ -43,14 +45,12 @@ class Run:
         """Get the peers ready; return those that are."""
         ready = []
         for key in peers:
-            side, label, env = PEERS[key]
+            side, label = PEERS[key].side, PEERS[key].label
             try:
                 if side not in self.pythons:
                     say(f"environment of {side} ...")
                     self.pythons[side] = venvs.ready(side, HOME)
                     self.versions[side] = venvs.version(side, self.pythons[side])
-                if "BENCH_REDIS" in env:
-                    self.start_redis()
             except (RuntimeError, OSError, subprocess.SubprocessError) as exc:
                 self.notes[key] = f"left out: {exc}"
                 say(f"{label}: left out: {exc}")
@@ -58,24 +58,17 @@ class Run:
                 ready.append(key)
         return ready
 
-    def start_redis(self) -> None:
-        """Start a Redis, once.
-
-        Raises:
-            OSError, RuntimeError: it can't be.
-        """
-        if self.redis is None:
-            self.redis = RedisServer(HOME / "redis")
-            self.versions["Redis"] = self.redis.version()
-
     def run(self, job: Job) -> str:
         """Run one job; keep its figures; return them as text."""
         env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="")
-        env = {key: value for key, value in env.items() if not key.startswith("CARAWAY_")}
-        env |= job.env
-        if "BENCH_REDIS" in job.env and self.redis is not None:
-            self.redis.flush()
-            env["BENCH_REDIS"] = self.redis.url
+        env = {
+            key: value for key, value in env.items() if not key.startswith(("CARAWAY_", "BENCH_"))
+        }
+        try:
+            env |= self.servers.provide(job.env)
+        except RuntimeError as exc:
+            self.notes[job.key] = f"failed: {exc}"
+            return f"FAILED: {exc}"
         python = self.pythons.get(job.side, Path(sys.executable))
         directory = Path(tempfile.mkdtemp(prefix="run-", dir=HOME))
         # an empty file that anchors the project: the default store is beside it
@@ -113,8 +106,8 @@ class Run:
         }
 
     def close(self) -> None:
-        if self.redis is not None:
-            self.redis.stop()
+        self.servers.close()
+        self.versions |= self.servers.versions
 
 
 def _last_json(text: str) -> dict[str, Any] | None:
@@ -156,8 +149,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=0, help="default 3, with --quick 1")
     parser.add_argument("--scale", action="store_true", help="1,000,000 messages; minutes")
+    parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite", help="of --scale")
     parser.add_argument("--list", action="store_true", help="print the keys of the jobs and end")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 if a floor is missed")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit code 1 if a floor is missed or a peer ahead"
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="show why a job failed")
     return parser.parse_args(arguments)
 
@@ -171,17 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.scale:
         from bench import scale
 
-        return scale.main(["--quick"] if options.quick else [])
+        return scale.main(["--quick"] * options.quick + ["--store", options.store])
     own = jobs(quick=options.quick)
     keys = (options.peer or list(PEERS)) if options.peers else []
     others = {key: peer_jobs(key, quick=options.quick) for key in keys}
     if options.only:
-        own = _needed(own, options.only)
-        others = {
-            key: [job for job in found if any(name in job.key for name in options.only)]
-            for key, found in others.items()
-        }
-        others = {key: found for key, found in others.items() if found}
+        own, others = choose(own, others, options.only)
     if options.list:
         for job in [*own, *(job for found in others.values() for job in found)]:
             print(job.key)
@@ -191,52 +182,48 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: {value}")
     run = Run(verbose=options.verbose)
     rounds = options.rounds or (1 if options.quick else 3)
+    results: dict[str, Any] = {"environment": facts, "rounds": rounds, "quick": options.quick}
+    asked = {job.key for job in own} | {job.key for found in others.values() for job in found}
     begin = time.monotonic()
     try:
-        if any("BENCH_REDIS" in job.env for job in own):
-            run.start_redis()
-        plan = [(1, job) for key in run.prepare(list(others)) for job in others[key]]
-        plan = [(1, job) for job in own] + plan
-        plan += [(number, job) for number in range(2, rounds + 1) for job in own]
-        for number, (turn, job) in enumerate(plan, 1):
-            say(f"[{number}/{len(plan)}] round {turn}, {job.label}: {job.key} ...")
+        ready = run.prepare(list(others))
+        order = plan(own, {key: others[key] for key in ready}, rounds)
+        for number, (turn, job) in enumerate(order, 1):
+            say(f"[{number}/{len(order)}] round {turn}, {job.label}: {job.key} ...")
             say(f"    {run.run(job)}")
+            # a run takes long, and what it has found is not to be lost with it
+            results["seconds"] = round(time.monotonic() - begin)
+            _save(run, results)
+    except KeyboardInterrupt:
+        say("interrupted: the tables are of what was measured")
     finally:
         run.close()
     best = run.best()
-    text, missed = report.floors(best, {job.key for job in own})
+    text, results["missed"] = report.floors(best, asked)
     print(f"\n{text}\n")
+    results["peers"], results["behind"] = {}, []
     if others:
         print(report.peers(best, run.versions) + "\n")
+        text, results["peers"], results["behind"] = report.ahead(best)
+        print(text + "\n")
     for key, note in run.notes.items():
         print(f"{key}: {note}")
-    results = {
-        "environment": facts,
+    _save(run, results)
+    for word in ("missed", "behind"):
+        if results[word]:
+            print(f"{word}: {'; '.join(results[word])}")
+    return 1 if options.strict and (results["missed"] or results["behind"]) else 0
+
+
+def _save(run: Run, results: dict[str, Any]) -> None:
+    found = {
+        **results,
         "versions": run.versions,
-        "rounds": rounds,
-        "quick": options.quick,
-        "seconds": round(time.monotonic() - begin),
-        "best": best,
+        "best": run.best(),
         "samples": run.samples,
         "notes": run.notes,
-        "missed": missed,
     }
-    (HOME / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    if missed:
-        print(f"missed: {'; '.join(missed)}")
-    return 1 if missed and options.strict else 0
-
-
-def _needed(own: list[Job], names: list[str]) -> list[Job]:
-    """The jobs asked for, and the others that their rows are made of."""
-    from bench.suite import ROWS
-
-    asked = {job.key for job in own if any(name in job.key for name in names)}
-    wanted = set(asked)
-    for row in ROWS:
-        if any(key.startswith("caraway.") and key in asked for key in row.needs):
-            wanted |= set(row.needs)
-    return [job for job in own if job.key in wanted]
+    (HOME / "results.json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,13 @@ def redis(options: argparse.Namespace) -> dict[str, float]:
     return run(os.environ["BENCH_REDIS"], options.count)
 
 
+def amqp(options: argparse.Namespace) -> dict[str, float]:
+    """Tasks a second of the loop over py-amqp; see `bench.bare_amqp.run`."""
+    from bench.bare_amqp import run
+
+    return run(os.environ["BENCH_AMQP"], options.count)
+
+
 def threads(options: argparse.Namespace) -> dict[str, float]:
     """Naps in a plain thread pool."""
     with ThreadPoolExecutor(options.concurrency) as pool:
@@ -114,7 +121,8 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "workload", choices=["sqlite", "redis", "threads", "coroutines", "burns", "imports"]
+        "workload",
+        choices=["sqlite", "redis", "amqp", "threads", "coroutines", "burns", "imports"],
     )
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1000)

@@ -101,10 +101,19 @@ def drain(client: Any, task: Callable[..., object]) -> float:
     return done / (time.perf_counter() - start)
 
 
-def ping(client: Any, n: int) -> tuple[float, float]:
-    """Milliseconds of a round trip: median, 99th percentile."""
+def ping(client: Any, n: int, rest: float = 0.0) -> tuple[float, float]:
+    """Milliseconds of a round trip: median, 99th percentile.
+
+    Args:
+        client: connected.
+        n: how many.
+        rest: seconds of sleep before each, so that the server sleeps, too, as the worker does
+            whose round trips are compared with these.
+    """
     times = []
     for _ in range(n):
+        if rest:
+            time.sleep(rest)
         begin = time.perf_counter()
         client.ping()
         times.append((time.perf_counter() - begin) * 1000)
@@ -124,9 +133,13 @@ def run(url: str, n: int = 50_000) -> dict[str, float]:
         single = publish_one(client, min(n, 10_000))
         client.delete("bare")
         p50, p99 = ping(client, 2_000)
+        rested, rested99 = ping(client, 500, rest=0.003)
     finally:
         client.close()
-    return {"publish": bulk, "publish_one": single, "drain": rate, "p50": p50, "p99": p99}
+    return {
+        "publish": bulk, "publish_one": single, "drain": rate,
+        "p50": p50, "p99": p99, "rested": rested, "rested99": rested99,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -51,30 +51,36 @@ class Driver:
         publish = self.side.publish
         for _ in range(50):
             publish()
+        each = getattr(self.side, "publish_each", None)
         begin = time.perf_counter()
-        for _ in range(count):
-            publish()
+        if each is not None:
+            each(count)
+        else:
+            for _ in range(count):
+                publish()
         return {"rate": count / (time.perf_counter() - begin)}
 
     def threads(self) -> dict[str, float]:
-        """Send one at a time from each of 8 threads; tasks a second of all together."""
-        count, publish = self.options.count // 8, self.side.publish
+        """Send one at a time from each of many threads; tasks a second of all together."""
+        threads, publish = self.options.threads, self.side.publish
+        count = max(self.options.count // threads, 1)
         publish()
-        gate = Barrier(9)
+        gate = Barrier(threads + 1)
 
         def send() -> None:
+            publish()  # whatever a thread sets up for itself
             gate.wait()
             for _ in range(count):
                 publish()
             gate.wait()
 
-        workers = [Thread(target=send, daemon=True) for _ in range(8)]
+        workers = [Thread(target=send, daemon=True) for _ in range(threads)]
         for thread in workers:
             thread.start()
         gate.wait()
         begin = time.perf_counter()
         gate.wait()
-        return {"rate": 8 * count / (time.perf_counter() - begin)}
+        return {"rate": threads * count / (time.perf_counter() - begin)}
 
     def bulk(self) -> dict[str, float]:
         """Send many with one call; tasks a second."""
@@ -95,6 +101,11 @@ class Driver:
             side.publish_many(part)
             side.publish_mark(str(number + 1))
         total = part * MARKED + MARKED + 1
+        listener = None
+        if os.environ.get("BENCH_EVENTS"):
+            from bench.listening import Listener
+
+            listener = Listener()
         worker = self.start()
         try:
             self.await_marks(worker, MARKED + 1)
@@ -102,7 +113,14 @@ class Driver:
             memory = worker.memory()
         finally:
             stopping = worker.stop()
+        if listener is not None and listener.stop() < 100 * total:
+            raise NotImplementedError("the worker sent no event for each task")
+        by_marks = getattr(side, "by_marks", False)
+        if by_marks and not side.finished(total):
+            raise RuntimeError("messages that had been run were back in the queue")
         times = sorted(mark[1] for mark in read_marks(self.marks))
+        if by_marks:
+            end = times[-1]
         steady = (MARKED - 4) * (part + 1) / (times[-3] - times[2])
         return {
             "rate": (total - 1) / (end - times[0]),
@@ -138,16 +156,21 @@ class Driver:
 
     def roundtrip(self) -> dict[str, float]:
         """From sending to having the result, on an idle worker; seconds."""
+
+        def plain(timeout: float) -> None:
+            side.wait(side.publish(), timeout)
+
+        side = self.side
+        once: Callable[[float], None] = getattr(side, "roundtrip", plain)
         worker = self.start()
         try:
-            self.side.wait(self.side.publish(), 30)
-            for _ in range(20):
-                self.side.wait(self.side.publish(), 30)
+            for _ in range(21):
+                once(30)
             times = []
             for _ in range(self.options.count):
                 time.sleep(0.003)  # so that the worker is asleep again
                 begin = time.perf_counter()
-                self.side.wait(self.side.publish(), 30)
+                once(30)
                 times.append(time.perf_counter() - begin)
         finally:
             worker.stop()
@@ -196,7 +219,8 @@ class Driver:
             concurrency=self.options.concurrency,
             pool=self.options.pool,
         )
-        return Worker(command, cwd=self.directory, log=self.directory / "worker.log")
+        whole = getattr(self.side, "signal_all", False)
+        return Worker(command, cwd=self.directory, log=self.directory / "worker.log", whole=whole)
 
     def await_marks(self, worker: Worker, count: int) -> None:
         deadline = time.monotonic() + self.options.limit
@@ -227,6 +251,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--concurrency", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=8, help="that send")
     parser.add_argument("--pool", default="prefork")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the idle watch")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds until giving up")
@@ -234,6 +259,7 @@ def main() -> None:
     end_on_term()
     os.environ[MARKS] = str(options.directory / "marks")
     os.environ["BENCH_DIRECTORY"] = str(options.directory)
+    os.environ["BENCH_WORKLOAD"] = options.workload  # some have options for some
     os.chdir(options.directory)
     module = importlib.import_module(f"bench.apps.{options.side}_app")
     side: Side = module.make()

@@ -52,10 +52,16 @@ def finish(
 
 
 class Worker:
-    """A worker under measurement, with all its descendants."""
+    """A worker under measurement, with all its descendants.
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, log: Path) -> None:
+    ``whole``: SIGTERM goes to all its processes, for one whose first doesn't pass it on.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, cwd: Path, log: Path, whole: bool = False
+    ) -> None:
         self._log = log
+        self._whole = whole
         self.started = time.monotonic()
         with log.open("ab") as out:
             self.process = subprocess.Popen(
@@ -139,7 +145,10 @@ class Worker:
         begin = time.monotonic()
         pids = self.pids() if has_proc() else [self.process.pid]
         if self.process.poll() is None:
-            self.process.terminate()
+            if self._whole:
+                os.killpg(self.process.pid, signal.SIGTERM)
+            else:
+                self.process.terminate()
             try:
                 self.process.wait(timeout)
             except subprocess.TimeoutExpired:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bench.suite import PEERS, ROWS
+from typing import NamedTuple
+
+from bench.rows import ROWS
+from bench.suite import PEERS
 
 
 def table(head: list[str], lines: list[list[str]]) -> str:
@@ -32,7 +35,7 @@ def floors(found: dict[str, float], asked: set[str]) -> tuple[str, list[str]]:
     for row in ROWS:
         if not set(row.needs) <= asked:
             continue
-        sign = "<" if row.under else ">="
+        sign = "<=" if row.under else ">="
         floor = f"{sign} {row.floor:g} {row.unit}".replace(" x", "")
         try:
             value = row.value(found)
@@ -44,7 +47,7 @@ def floors(found: dict[str, float], asked: set[str]) -> tuple[str, list[str]]:
             detail = row.detail(found)
         except KeyError:
             detail = ""
-        good = value < row.floor if row.under else value >= row.floor
+        good = value <= row.floor if row.under else value >= row.floor
         if not good:
             missed.append(row.name)
         shown = f"{value:.2f} {row.unit}".replace(" x", "")
@@ -52,33 +55,114 @@ def floors(found: dict[str, float], asked: set[str]) -> tuple[str, list[str]]:
     return table(["what", "measured", "to reach", "", "absolute"], lines), missed
 
 
+class Column(NamedTuple):
+    """One figure of the peers' tables.
+
+    Attributes:
+        head: of its column.
+        figure: without the peer's key.
+        factor: from the figure to what is shown.
+        form: of what is shown.
+        more: whether more is better.
+    """
+
+    head: str
+    figure: str
+    factor: float
+    form: str
+    more: bool = True
+
+
 COLUMNS = (
-    ("drain/s", "drain1.rate", 1.0, ",.0f"),
-    ("2 lanes/s", "drain2.rate", 1.0, ",.0f"),
-    ("delay/s", "single.rate", 1.0, ",.0f"),
-    ("bulk/s", "bulk.rate", 1.0, ",.0f"),
-    ("p50 ms", "roundtrip.p50", 1000.0, ".1f"),
-    ("p99 ms", "roundtrip.p99", 1000.0, ".1f"),
-    ("10 ms x50", "nap.threads.share", 1.0, ".2f"),
-    ("2 ms x2", "burn.share", 1.0, ".2f"),
-    ("idle %", "idle.cpu", 100.0, ".2f"),
-    ("PSS MB", "idle.pss", 1.0, ".0f"),
-    ("start s", "startup.stored", 1.0, ".2f"),
+    Column("drain/s", "drain1.rate", 1.0, ",.0f"),
+    Column("2 lanes/s", "drain2.rate", 1.0, ",.0f"),
+    Column("delay/s", "single.rate", 1.0, ",.0f"),
+    Column("threads/s", "threads.rate", 1.0, ",.0f"),
+    Column("bulk/s", "bulk.rate", 1.0, ",.0f"),
+    Column("p50 ms", "roundtrip.p50", 1000.0, ".2f", more=False),
+    Column("p99 ms", "roundtrip.p99", 1000.0, ".2f", more=False),
+    Column("10 ms x50", "nap.share", 1.0, ".2f"),
+    Column("2 ms x2", "burn.share", 1.0, ".2f"),
+    Column("idle %", "idle.cpu", 100.0, ".2f", more=False),
+    Column("PSS MB", "idle.pss", 1.0, ".0f", more=False),
+    Column("start s", "startup.stored", 1.0, ".2f", more=False),
 )
+OURS = {
+    "redis": "Caraway, Redis",
+    "far": "Caraway, Redis 2 ms away",
+    "amqp": "Caraway, RabbitMQ",
+    "caraway": "Caraway, SQLite",
+}
+"""First part of the keys of our jobs, by store."""
+
+
+def _figure(found: dict[str, float], key: str, column: Column) -> float | None:
+    if column.figure == "nap.share":
+        # in the pool in which it waits best
+        pools = (f"{key}.nap.{pool}.share" for pool in ("threads", "asyncio"))
+        values = [found[name] for name in pools if name in found]
+        return max(values, default=None)
+    return found.get(f"{key}.{column.figure}")
 
 
 def peers(found: dict[str, float], versions: dict[str, str]) -> str:
-    """The table of Caraway and its peers on the same workloads."""
-    names = {"caraway": "Caraway, SQLite"} | {
-        key: label.replace(",", f" {versions.get(side, '')},", 1)
-        for key, (side, label, _) in PEERS.items()
-    }
+    """The table of Caraway and its peers on the same workloads, store by store."""
     lines = []
-    for key, name in names.items():
-        cells = []
-        for _, figure, factor, form in COLUMNS:
-            value = found.get(f"{key}.{figure}")
-            cells.append("-" if value is None else format(value * factor, form))
-        if any(cell != "-" for cell in cells):
-            lines.append([name, *cells])
-    return table(["", *(column[0] for column in COLUMNS)], lines)
+    for store, ours in OURS.items():
+        names = {store: ours} | {
+            key: peer.label.replace(",", f" {versions.get(peer.side, '')},", 1)
+            for key, peer in PEERS.items()
+            if peer.store == store
+        }
+        for key, name in names.items():
+            cells = []
+            for column in COLUMNS:
+                value = _figure(found, key, column)
+                cells.append("-" if value is None else format(value * column.factor, column.form))
+            if any(cell != "-" for cell in cells):
+                lines.append([name, *cells])
+    return table(["", *(column.head for column in COLUMNS)], lines)
+
+
+def ahead(found: dict[str, float]) -> tuple[str, dict[str, dict[str, float]], list[str]]:
+    """Who is ahead in each figure: Caraway, or a peer on the same store.
+
+    Returns:
+        The table; how many times better than each peer Caraway is, by ``store figure`` and
+        key of the peer; the figures in which one is ahead of us.
+    """
+    lines: list[list[str]] = []
+    ratios: dict[str, dict[str, float]] = {}
+    behind: list[str] = []
+    for store, label in OURS.items():
+        for column in COLUMNS:
+            ours = _figure(found, store, column)
+            theirs = {
+                key: value
+                for key, peer in PEERS.items()
+                if peer.store == store and (value := _figure(found, key, column)) is not None
+            }
+            if ours is None or not theirs:
+                continue
+            better = {
+                key: _times(ours, value) if column.more else _times(value, ours)
+                for key, value in theirs.items()
+            }
+            name = f"{label.partition(', ')[2]}: {column.head}"
+            ratios[name] = better
+            closest = min(better, key=better.__getitem__)
+            good = better[closest] >= 1
+            if not good:
+                behind.append(f"{name} ({closest})")
+            shown = [
+                format(value * column.factor, column.form) for value in (ours, theirs[closest])
+            ]
+            lines.append(
+                [name, *shown, closest, f"{better[closest]:.2f}", "ahead" if good else "BEHIND"]
+            )
+    head = ["what", "Caraway", "best peer", "", "times better", ""]
+    return table(head, lines), ratios, behind
+
+
+def _times(one: float, other: float) -> float:
+    return one / other if other else float("inf")

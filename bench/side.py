@@ -6,7 +6,16 @@ from typing import Any, Protocol
 
 
 class Side(Protocol):
-    """One task queue, set up over one empty store."""
+    """One task queue, set up over one empty store.
+
+    One whose store doesn't tell what is being run (RabbitMQ) has an attribute ``by_marks``
+    that is true: `finished` then says whether nothing waits, the last mark ends a drain, and
+    the driver looks once more when the worker has stopped and given back what it held.
+
+    One made of coroutines may have ``publish_each(count)``, which sends so many no-ops one
+    after the other, and ``roundtrip(timeout)``, which sends one and waits for its result.
+    ``signal_all`` is true where a worker of several processes must be stopped one by one.
+    """
 
     def publish(self) -> Any:
         """Send one no-op; return a handle for `wait`."""

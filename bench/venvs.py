@@ -11,11 +11,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
-    "huey": ("huey>=3,<4",),
-    "celery": ("celery[redis,sqlalchemy]>=5.7,<5.8",),
-    "dramatiq": ("dramatiq[redis]>=2,<3",),
+    "huey": ("huey>=3,<4", "redis[hiredis]"),
+    "celery": (
+        "celery[redis,sqlalchemy]>=5.7,<5.8",
+        "hiredis",
+    ),
+    "dramatiq": ("dramatiq[redis]>=2,<3", "hiredis"),
     "taskiq": ("taskiq>=0.13,<0.14", "taskiq-redis>=1.2,<2", "uvloop"),
-    "rq": ("rq>=3,<4",),
+    "rq": ("rq>=3,<4", "hiredis"),
+    "streaq": ("streaq>=7.2,<8", "uvloop"),
+    "saq": ("saq[redis,hiredis]>=0.26,<0.27", "typing_extensions", "uvloop"),
+    "arq": ("arq>=0.28,<0.29", "hiredis", "uvloop"),
 }
 """What to install, by the name of its module in ``bench.apps``."""
 

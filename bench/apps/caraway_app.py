@@ -1,4 +1,9 @@
-"""Caraway with all its defaults: the embedded SQLite broker and backend."""
+"""Caraway with all its defaults: the embedded SQLite broker and backend, or a server.
+
+``BENCH_REDIS`` is the address of both broker and backend; ``BENCH_AMQP`` that of a broker
+without a backend, which is the default there, or with ``rpc://`` if ``BENCH_RPC`` is set.
+``BENCH_EVENTS`` turns task events on.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,12 @@ from typing import Any
 from bench import work
 from caraway import Caraway
 
-_BROKER = os.environ.get("BENCH_REDIS") or os.environ.get("BENCH_AMQP")
-_MORE: dict[str, Any] = {"broker": _BROKER} if _BROKER else {}
-if os.environ.get("BENCH_REDIS"):
-    _MORE["backend"] = _BROKER
-elif _BROKER:
-    _MORE["backend"] = "rpc://"
+_REDIS, _AMQP = os.environ.get("BENCH_REDIS", ""), os.environ.get("BENCH_AMQP", "")
+_MORE: dict[str, Any] = {}
+if _REDIS:
+    _MORE = {"broker": _REDIS, "backend": _REDIS}
+elif _AMQP:
+    _MORE = {"broker": _AMQP} | ({"backend": "rpc://"} if os.environ.get("BENCH_RPC") else {})
 if os.environ.get("BENCH_EVENTS"):
     _MORE["worker_send_task_events"] = True
 
@@ -62,6 +67,8 @@ def stop() -> None:
 
 class CarawaySide:
     """See `bench.side.Side`."""
+
+    by_marks = bool(_AMQP)
 
     def publish(self) -> Any:
         return noop.delay()

@@ -1,8 +1,9 @@
-"""huey on SQLite, the peer of the embedded default.  https://huey.readthedocs.io
+"""huey on SQLite, the peer of the embedded default, and on Redis.  https://huey.readthedocs.io
 
-Results on; the consumer with its least polling delay, without its scheduler of periodic
-tasks.  ``fsync`` is off by default; ``BENCH_FSYNC=1`` gives the durability of Caraway's
-default.
+Results on; the consumer without its scheduler of periodic tasks.  On SQLite with its least
+polling delay; ``fsync`` is off by default, and ``BENCH_FSYNC=1`` gives the durability of
+Caraway's default.  On Redis it blocks instead of polling, and round trips are measured with
+``notify_result``, by which it waits for results; else without, as that costs commands.
 """
 
 from __future__ import annotations
@@ -12,16 +13,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from huey import SqliteHuey  # type: ignore[import-not-found]
+from huey import RedisHuey, SqliteHuey  # type: ignore[import-not-found]
 
 from bench import work
 
-huey = SqliteHuey(
-    "bench",
-    filename=str(Path(os.environ["BENCH_DIRECTORY"]) / "huey.db"),
-    fsync=os.environ.get("BENCH_FSYNC") == "1",
-    cache_mb=64,
-)
+_url = os.environ.get("BENCH_REDIS", "")
+huey: Any
+if _url:
+    _notify = os.environ.get("BENCH_WORKLOAD") == "roundtrip"
+    huey = RedisHuey("bench", url=_url, notify_result=_notify)
+else:
+    huey = SqliteHuey(
+        "bench",
+        filename=str(Path(os.environ["BENCH_DIRECTORY"]) / "huey.db"),
+        fsync=os.environ.get("BENCH_FSYNC") == "1",
+        cache_mb=64,
+    )
 
 
 def _noop() -> int:
@@ -86,7 +93,8 @@ class HueySide:
         return [sys.executable, "-c", start, "bench.apps.huey_app.huey", *options, "-n", "-q", "-C"]
 
     def close(self) -> None:
-        huey.storage.close()
+        if not _url:
+            huey.storage.close()
 
 
 def make() -> HueySide:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from redis import Redis  # type: ignore[import-not-found]
+from redis import Redis
 from rq import Queue  # type: ignore[import-not-found]
 
 from bench import work
