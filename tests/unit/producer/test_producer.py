@@ -215,6 +215,62 @@ def test_the_broker_is_tried_again_as_the_policy_says(broker: Broker) -> None:
         producer.publish([publication("b")])
 
 
+def test_all_tries_together_keep_one_deadline(broker: Broker) -> None:
+    now = [0.0]
+    timeouts: list[float] = []
+
+    def hang(_: Any, *, timeout: float) -> None:
+        timeouts.append(timeout)
+        now[0] += min(timeout, 2.0)
+        raise TransportUnavailable("away")
+
+    broker.publish = hang  # type: ignore[method-assign,assignment]
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    producer = Producer(
+        lambda: broker,  # type: ignore[arg-type,return-value]
+        timeout=5.0,
+        policy={"max_retries": None, "interval_start": 0.5, "interval_step": 0},
+        clock=lambda: now[0],
+        sleep=wait,
+    )
+
+    with pytest.raises(TransportUnavailable, match="away"):
+        producer.publish([publication("a")])
+    assert timeouts == [5.0, 2.5]
+    assert now[0] <= 5.0
+
+    now[0] = 0.0
+    timeouts.clear()
+    with pytest.raises(TransportUnavailable, match="away"):
+        producer.publish_apart([publication("b")], policy={"max_retries": None}, timeout=3.0)
+    assert now[0] <= 3.0
+
+
+def test_who_leads_late_has_what_is_left_of_its_time(callers: Callers) -> None:
+    timeouts: list[float] = []
+    publish = callers.broker.publish
+
+    def note(publications: Any, *, timeout: float) -> None:
+        timeouts.append(timeout)
+        publish(publications, timeout=timeout)
+
+    callers.broker.publish = note  # type: ignore[method-assign]
+    callers.producer = Producer(
+        lambda: callers.broker,  # type: ignore[arg-type,return-value]
+        timeout=5.0,
+        clock=iter([0.0, 1.0, 1.0, *[4.0] * 9]).__next__,
+    )
+    callers.broker.gate.clear()
+    callers.call("a")
+    callers.call("b")
+    callers.end()
+
+    assert timeouts == [5.0, 2.0]
+
+
 def test_what_will_not_get_better_is_not_tried_again(broker: Broker) -> None:
     producer = Producer(
         lambda: broker,  # type: ignore[arg-type,return-value]
@@ -285,6 +341,32 @@ def test_a_coroutine_hears_of_its_own_failure_only(broker: Broker) -> None:
     thread.close()
 
     assert [type(answer) for answer in answers] == [type(None), StoreFull, type(None)]
+
+
+def test_coroutines_that_wait_behind_a_broker_that_hangs_hear_of_it_with_the_first() -> None:
+    calls = [0]
+    hanging, over = threading.Event(), threading.Event()
+
+    def publish(publications: Sequence[Publication]) -> None:
+        calls[0] += 1
+        hanging.set()
+        assert over.wait(10)
+        raise TransportUnavailable("it hangs")
+
+    thread = PublishThread(publish, timeout=0.0)
+
+    async def main() -> None:
+        first = asyncio.create_task(thread.submit([publication("first")]))
+        await asyncio.to_thread(hanging.wait, 10)
+        others = [asyncio.create_task(thread.submit([publication(str(n))])) for n in range(3)]
+        await asyncio.sleep(0)
+        over.set()
+        ends = await asyncio.gather(first, *others, return_exceptions=True)
+        assert [type(end) for end in ends] == [TransportUnavailable] * 4
+
+    asyncio.run(main())
+    thread.close()
+    assert calls == [1]
 
 
 def test_closing_publishes_what_waits_and_is_idempotent(broker: Broker) -> None:

@@ -27,6 +27,9 @@ from caraway.retry import publish_intervals
 
 BATCH = 1000
 """Most publications that callers are joined to in one batch."""
+LEAST = 0.1
+"""Part of the timeout that a leader has at least, however late its turn comes: it publishes
+for others, too, who came later."""
 PATIENCE = 0.25
 """Part of the last batch's duration for which a leader waits for those who are on their
 way back: without it, callers fall into two groups that take turns, each half as large."""
@@ -37,7 +40,8 @@ class Producer:
 
     Args:
         transport: gives the transport; called when it is needed.
-        timeout: seconds for one attempt to publish (``broker_publish_timeout``).
+        timeout: seconds for a call, waiting and all attempts included
+            (``broker_publish_timeout``).
         policy: pauses between attempts (``task_publish_retry_policy``); None: no retry.
         clock: seconds of a clock that never jumps.
         sleep: pauses between attempts.
@@ -91,10 +95,11 @@ class Producer:
         turn = self._turn
         ticket = None
         leads = False
+        deadline = self._clock() + self._timeout
         try:
             with turn:
                 if self._busy:
-                    ticket = _Ticket(publications, self._clock() + self._timeout)
+                    ticket = _Ticket(publications, deadline)
                     self._waiting.append(ticket)
                     if self._gathered is not None and len(self._waiting) >= self._crowd:
                         self._gathered.release()
@@ -102,7 +107,7 @@ class Producer:
                 elif self._crowd > 1:
                     # the others of the last batch are about to call again: gather them
                     self._busy = True
-                    ticket = _Ticket(publications, self._clock() + self._timeout)
+                    ticket = _Ticket(publications, deadline)
                     ticket.leads = True
                     self._waiting.append(ticket)
                 else:
@@ -118,7 +123,7 @@ class Producer:
         except TransportUnavailable as exc:
             # others need not wait for our pauses: they find out by themselves
             self._hand_on()
-            self._again(publications, exc, self._policy, self._timeout)
+            self._again(publications, exc, self._policy, deadline)
             return
         except BaseException:
             if leads:
@@ -143,13 +148,14 @@ class Producer:
         Args:
             publications: one or more.
             policy: None: no retry.
-            timeout: seconds for one attempt; None is the app's.
+            timeout: seconds for all attempts; None is the app's.
         """
         timeout = self._timeout if timeout is None else timeout
+        deadline = self._clock() + timeout
         try:
             (self._live or self._connect()).publish(publications, timeout=timeout)
         except TransportUnavailable as exc:
-            self._again(publications, exc, policy, timeout)
+            self._again(publications, exc, policy, deadline)
 
     # -- following ---------------------------------------------------------------------
 
@@ -165,7 +171,7 @@ class Producer:
             self._lead(ticket)
         error = ticket.error
         if isinstance(error, TransportUnavailable):
-            self._again(ticket.publications, error, self._policy, self._timeout)
+            self._again(ticket.publications, error, self._policy, ticket.deadline)
         elif error is not None:
             raise error
 
@@ -202,8 +208,9 @@ class Producer:
                 size += len(batch[-1].publications)
         publications = [each for ticket in batch for each in ticket.publications]
         started = self._clock()
+        left = max(own.deadline - started, LEAST * self._timeout)
         try:
-            (self._live or self._connect()).publish(publications, timeout=self._timeout)
+            (self._live or self._connect()).publish(publications, timeout=left)
         except PublishError as exc:
             _share_out(batch, exc)
         except TransportUnavailable as exc:
@@ -275,14 +282,17 @@ class Producer:
         publications: Sequence[Publication],
         error: TransportUnavailable,
         policy: Mapping[str, Any] | None,
-        timeout: float,
+        deadline: float,
     ) -> None:
         if policy is not None:
             for pause in publish_intervals(policy):
+                left = deadline - self._clock() - pause
+                if left <= 0:
+                    break
                 if pause:
                     self._sleep(pause)
                 try:
-                    (self._live or self._connect()).publish(publications, timeout=timeout)
+                    (self._live or self._connect()).publish(publications, timeout=left)
                 except TransportUnavailable as exc:
                     error = exc
                 else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Condition, Thread
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from caraway.errors import PublishError, TransportUnavailable
@@ -29,13 +30,19 @@ class PublishThread:
 
     Args:
         publish: blocking; see `caraway.producer.Producer.publish`.
+        timeout: seconds that ``publish`` takes before it gives up.
         most_waiting: publications that may wait; beyond, `submit` raises.
     """
 
     def __init__(
-        self, publish: Callable[[Sequence[Publication]], None], *, most_waiting: int = 1_000_000
+        self,
+        publish: Callable[[Sequence[Publication]], None],
+        *,
+        timeout: float = 5.0,
+        most_waiting: int = 1_000_000,
     ) -> None:
         self._publish = publish
+        self._timeout = timeout
         self._most = most_waiting
         self._items: deque[Item] = deque()
         self._ready = Condition()
@@ -89,7 +96,17 @@ class PublishThread:
                     return
                 items = self._items
                 batch = [items.popleft() for _ in range(min(BATCH, len(items)))]
-            self._answer(batch, self._attempt(batch))
+            began = monotonic()
+            errors = self._attempt(batch)
+            hung = monotonic() - began >= self._timeout * 0.9
+            if hung and isinstance(errors[0], TransportUnavailable):
+                # Those who came meanwhile hear of it now: trying for them as long again, and
+                # then for the next, would outlast all deadlines.
+                with self._ready:
+                    batch += items
+                    items.clear()
+                errors += [errors[0]] * (len(batch) - len(errors))
+            self._answer(batch, errors)
 
     def _attempt(self, batch: Sequence[Item]) -> list[BaseException | None]:
         publications = [each for item in batch for each in item[0]]

@@ -33,7 +33,9 @@ class Broker:
         "tasks can't block, so it needn't be longer than tasks take.",
     )
     broker_publish_timeout = Setting(
-        DURATION, 5.0, "How long one publish waits for the broker, retries not counted."
+        DURATION,
+        5.0,
+        "How long a call waits for the broker until it gives up, retries included.",
     )
     broker_connection_timeout = Setting(
         DURATION,
