@@ -124,8 +124,8 @@ BUNDLES: Final[tuple[Bundle, ...]] = (
         },
     ),
     Bundle(
-        "kombu", "caraway-kombu", "planned",
-        "Any transport of kombu's.",
+        "kombu", "caraway-kombu", "shipped",
+        "Any transport of kombu's, as `kombu+SCHEME://`.",
         {
             "transport": (
                 "kombu",

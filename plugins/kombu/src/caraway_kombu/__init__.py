@@ -1,0 +1,1 @@
+"""Any kombu transport as a broker of Caraway."""

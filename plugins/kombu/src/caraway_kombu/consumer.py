@@ -1,0 +1,312 @@
+"""One owner's way to its deliveries."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from caraway.errors import CarawayError, TransportError
+from caraway.interfaces.transport import Consumer
+from caraway.message import Delivery, Message, Owner, Queue, Settlement, Tag
+from caraway_kombu.delays import Delays
+from caraway_kombu.marks import DEAD, Found
+
+if TYPE_CHECKING:
+    from caraway_kombu.link import Link
+    from caraway_kombu.transport import KombuTransport
+
+_tags = count(1)
+_FIRST_PAUSE = 0.002
+_RESTORE = 10.0
+"""Seconds between looks for what others let lie past the visibility timeout."""
+
+
+class Held(Struct, gc=False):
+    """A delivery that isn't settled."""
+
+    found: Found
+    queue: str
+    generation: int
+
+
+class KombuConsumer(Consumer):
+    """Takes messages by ``basic_get``, and waits between looks.
+
+    kombu's own consumers take what they get whether or not it is wanted just now, and what
+    they have taken nobody else gets.
+
+    Args:
+        transport: that this was opened from.
+        queues: to serve, in turn.
+        owner: of the deliveries.
+    """
+
+    def __init__(self, transport: KombuTransport, queues: Sequence[Queue], owner: Owner) -> None:
+        self.owner = owner
+        self.queues = tuple(queue.name for queue in queues)
+        self._transport = transport
+        self._declared = tuple(queues)
+        self._clock: Callable[[], float] = transport.context.clock
+        self._facts = transport.address.facts
+        self._poll = transport.poll
+        self._link: Link = transport.connect()
+        self._delays = Delays(self._facts.ladder, self._clock, monotonic)
+        self._held: dict[Tag, Held] = {}
+        self._first = 0
+        self._restored = monotonic()
+        self._ready = 0
+        # Against `close` of the transport, called from another thread; never contended else.
+        self._lock = threading.RLock()
+        self._closed = False
+        self._ears, self._mouth = os.pipe()
+        os.set_blocking(self._ears, False)
+        os.set_blocking(self._mouth, False)
+        try:
+            self._prepare()
+            for name in self.queues:
+                if self._facts.delay:
+                    self._delays.watch(name)
+        except BaseException:
+            self._end()
+            raise
+
+    def _prepare(self) -> Link:
+        """The link, open, with the queues that are there."""
+        link = self._link
+        if self._ready != link.generation or not link.opened:
+            link.channel()
+            for queue in self._declared:
+                self.declare(link, queue)
+            self._ready = link.generation
+        return link
+
+    def declare(self, link: Link, queue: Queue) -> None:
+        """A queue and its rungs, where they must be there before they are looked at."""
+        link.declare(queue)
+        if self._facts.delay and self._facts.scheme in ("amqp", "qpid"):
+            for name in self._delays.names(queue.name):
+                link.declare(Queue(name=name, arguments=queue.arguments))
+
+    # -- taking ------------------------------------------------------------------------
+
+    def fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
+        deadline = monotonic() + timeout
+        pause = _FIRST_PAUSE
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise TransportError("this consumer is closed", hint="Open another one.")
+                taken = self._take(limit)
+            left = deadline - monotonic()
+            if taken or left <= 0 or limit <= 0:
+                return taken
+            if self._heard(min(left, pause, max(self._delays.next_look(), 0.001))):
+                return ()
+            pause = min(pause * 1.5, self._poll)
+
+    def _heard(self, seconds: float) -> bool:
+        """Wait; True if woken."""
+        try:
+            ready, _, _ = select.select([self._ears], [], [], seconds)
+            return bool(ready and os.read(self._ears, 4096))
+        except (BlockingIOError, ValueError, OSError):
+            return True  # closed meanwhile
+
+    def _take(self, limit: int) -> list[Delivery]:
+        if limit <= 0:
+            return []
+        link = self._prepare()
+        self._restore(link)
+        taken: list[Delivery] = []
+        for queue, found in self._delays.ripe(link, limit):
+            self._admit(link, queue, found, taken)
+        queues = list(self.queues)
+        self._first = (self._first + 1) % len(queues)
+        queues = queues[self._first :] + queues[: self._first]
+        while queues and len(taken) < limit:
+            share = -(-(limit - len(taken)) // len(queues))
+            for queue in tuple(queues):
+                wanted = min(share, limit - len(taken))
+                if wanted <= 0:
+                    break
+                got = self._from(link, queue, wanted)
+                for found in got:
+                    self._admit(link, queue, found, taken)
+                if len(got) < wanted:
+                    queues.remove(queue)
+        return taken
+
+    def _from(self, link: Link, queue: str, wanted: int) -> Sequence[Found]:
+        if self._closed:
+            return ()
+        return link.take(queue, wanted)
+
+    def _admit(self, link: Link, queue: str, found: Found, taken: list[Delivery]) -> None:
+        """Deliver a message, unless its time hasn't come or it must be counted first."""
+        if found.redelivered and not found.defect:
+            # Somebody had it and died, or said nothing of it.  The broker doesn't count
+            # how often, so we write it down before it runs, for the next one to read.
+            found.redelivered = False
+            link.give_back(queue, found, found.marks(attempts=found.attempts + 1))
+            return
+        if found.due > self._clock() and self._facts.delay:
+            self._delays.put(link, queue, found, found.due)
+            link.ack([found.tag])
+            return
+        tag = next(_tags)
+        self._held[tag] = Held(found, queue, link.generation)
+        taken.append(
+            Delivery(
+                found.message,
+                tag,
+                queue,
+                found.attempts + 1,
+                found.expires,
+                found.priority,
+                defect=found.defect,
+                due=found.due,
+            )
+        )
+
+    def _restore(self, link: Link) -> None:
+        now = monotonic()
+        if self._facts.keeps == "timeout" and now - self._restored > _RESTORE:
+            self._restored = now
+            link.restore()
+
+    # -- settling ----------------------------------------------------------------------
+
+    def settle(self, settlements: Sequence[Settlement]) -> Sequence[Tag]:
+        fenced: list[Tag] = []
+        with self._lock:
+            for settlement in settlements:
+                held = self._held.get(settlement.tag)
+                if held is None or not self._ours(held):
+                    self._held.pop(settlement.tag, None)
+                    fenced.append(settlement.tag)
+                    continue
+                self._apply(held, settlement)
+                del self._held[settlement.tag]
+        return fenced
+
+    def _ours(self, held: Held) -> bool:
+        """False if it went back to the broker with the connection that it came by."""
+        if self._facts.keeps not in ("connection", "sweep"):
+            return True
+        return self._link.opened and held.generation == self._link.generation
+
+    def _apply(self, held: Held, settlement: Settlement) -> None:
+        link = self._prepare()
+        found = held.found
+        if settlement.action == "release":
+            attempts = found.attempts + (1 if settlement.counted else 0)
+            if settlement.delay > 0 and self._facts.delay:
+                due = self._clock() + settlement.delay
+                self._write(
+                    lambda: self._delays.put(link, held.queue, found, due, attempts=attempts)
+                )
+            else:
+                link.give_back(held.queue, found, found.marks(attempts=attempts))
+                return
+        elif settlement.action == "reject":
+            self._bury(link, held, settlement)
+        link.ack([found.tag])
+
+    def _write(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except CarawayError:
+            raise
+        except Exception as exc:
+            self._link.close()
+            raise self._link.fault(exc) from exc
+
+    def _bury(self, link: Link, held: Held, settlement: Settlement) -> None:
+        """To the queue of the dead, before it leaves its own."""
+        found = held.found
+        name = f"{held.queue}.dead"
+        link.declare(Queue(name=name))
+        table = {
+            "queue": held.queue,
+            "reason": settlement.reason,
+            "kind": "parked" if settlement.parked else "dead",
+            "attempt": found.attempts + 1,
+            "at": self._clock(),
+        }
+        properties = {k: v for k, v in found.message.properties.items() if k != "expiration"}
+        kept = Message(
+            found.message.body, found.message.headers, found.message.content_type,
+            found.message.content_encoding, properties,
+        )  # fmt: skip
+        self._write(lambda: link.put(kept, {DEAD: table}, name))
+        self._transport.known(name)
+
+    # -- for the transport -------------------------------------------------------------
+
+    def holds(self, queue: str) -> int:
+        """How many deliveries of a queue are held."""
+        return sum(held.queue == queue for held in tuple(self._held.values()))
+
+    def drop(self, queue: str) -> int:
+        """Drop what is held of a deleted queue; return how many."""
+        with self._lock:
+            gone = [tag for tag, held in self._held.items() if held.queue == queue]
+            tags = [self._held.pop(tag).found.tag for tag in gone]
+            self._link.forget(queue)
+            self._ready = 0
+            if tags and self._link.opened:
+                self._link.ack(tags)
+            return len(gone)
+
+    # -- ending ------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        try:
+            os.write(self._mouth, b"w")
+        except OSError:
+            return  # full of wakes, or closed
+
+    def close(self) -> None:
+        self.wake()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                for held in self._backwards():
+                    self._link.give_back(held.queue, held.found, held.found.marks())
+            except CarawayError as exc:
+                import logging
+
+                logging.getLogger("caraway.kombu").warning(
+                    "what was fetched could not be given back: %s; it %s",
+                    exc, _LEFT[self._facts.keeps],
+                )  # fmt: skip
+            finally:
+                self._end()
+
+    def _backwards(self) -> Iterator[Held]:
+        held = [each for each in self._held.values() if self._ours(each)]
+        self._held.clear()
+        yield from held
+
+    def _end(self) -> None:
+        self._closed = True
+        self._link.close()
+        os.close(self._ears)
+        os.close(self._mouth)
+
+
+_LEFT: dict[str, Any] = {
+    "connection": "comes back when the broker ends the connection",
+    "timeout": "comes back after the visibility timeout",
+    "sweep": "comes back with the next worker",
+    "nothing": "is lost",
+}

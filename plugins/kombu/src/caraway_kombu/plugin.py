@@ -1,0 +1,46 @@
+"""What this bundle provides."""
+
+from __future__ import annotations
+
+from caraway.plugins import Capability, Option, TransportEntry, hookimpl
+from caraway_kombu.facts import ALIASES, FACTS, OWN_SCHEMES
+
+OPTIONS = (
+    Option("poll", "duration", None, "Longest pause between looks into empty queues.", "seconds"),
+    Option("connect_timeout", "duration", None, "To connect; broker_connection_timeout."),
+    Option("heartbeat", "duration", None, "AMQP's; none."),
+)
+"""Ours; all others are kombu's, and handed to it as they are."""
+
+
+@hookimpl
+def caraway_register_transports() -> list[TransportEntry]:
+    any_of_them = TransportEntry(
+        name="kombu",
+        schemes=("kombu",),
+        factory="caraway_kombu.transport:KombuTransport",
+        summary="kombu+SCHEME://: any transport of kombu's. No leases; what a killed worker held"
+        " comes back with the connection's end (amqp), after the visibility timeout (redis, sqs,"
+        " pgmq ...), at once (filesystem), or never (memory, sqla, mongodb, etcd, zookeeper ...)",
+        driver="kombu",
+        any_option=True,
+        options=OPTIONS,
+        # What holds for all of them; a connection knows what its own can do beyond.
+        capabilities=frozenset({Capability.DELAY, Capability.EXPIRY}),
+    )
+    return [any_of_them, *map(_entry, OWN_SCHEMES)]
+
+
+def _entry(scheme: str) -> TransportEntry:
+    facts = FACTS[scheme]
+    others = tuple(alias for alias, name in ALIASES.items() if name == scheme)
+    return TransportEntry(
+        name=scheme,
+        schemes=(scheme, *others),
+        factory=f"caraway_kombu.transports:{scheme}",
+        summary=facts.summary,
+        driver="kombu",
+        any_option=True,
+        options=OPTIONS,
+        capabilities=facts.capabilities,
+    )

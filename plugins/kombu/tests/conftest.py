@@ -1,0 +1,15 @@
+"""Servers of this session's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from caraway.testing.servers import Server, server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Server]:
+    with server("redis") as running:
+        yield running
