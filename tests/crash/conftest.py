@@ -1,9 +1,14 @@
-"""Starts real workers on real files, kills them, and reads what they left."""
+"""Starts real workers on real files and servers, kills them, and reads what they left.
+
+A test runs on each broker, unless its mark ``brokers`` names those on which it holds.
+What RabbitMQ can't promise, having no leases of ours, is left out there by name.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +19,9 @@ from typing import Any
 
 import pytest
 
+from caraway.testing.servers import Server, server
+
+BROKERS = ("sqlite", "redis", "rabbitmq")
 HERE = Path(__file__).parent
 _RUN = (
     "import sys; from crash_app import app; from caraway.worker import Worker; "
@@ -22,20 +30,29 @@ _RUN = (
 
 
 class Crash:
-    """One broker file, its client app, its workers."""
+    """One broker without messages, its client app, its workers.
 
-    def __init__(self, path: Path, env: dict[str, str]) -> None:
+    Attributes:
+        kind: of the broker, one of `BROKERS`.
+        apart: URL of a store of results that isn't the broker's.
+    """
+
+    def __init__(self, path: Path, env: dict[str, str], kind: str, broker: str, apart: str) -> None:
         self.path = path
+        self.kind = kind
+        self.apart = apart or f"sqlite:///{path}/results.db"
         self.log = path / "runs.log"
         self.log.touch()
         self.env = {
             **os.environ,
-            "CRASH_BROKER": f"sqlite:///{path}/broker.db",
+            "CRASH_BROKER": broker or f"sqlite:///{path}/broker.db",
+            "CRASH_BACKEND": self.apart if kind == "rabbitmq" else "",
             "CRASH_LOG": str(self.log),
             "PYTHONPATH": str(HERE),
             **env,
         }
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.clients: list[Any] = []
 
     def worker(self, concurrency: int = 2, pool: str = "prefork") -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
@@ -48,15 +65,17 @@ class Crash:
         return process
 
     def client(self) -> Any:
-        """The app in this process, on the same file."""
+        """The app in this process, on the same broker."""
         from caraway import Caraway
 
-        return Caraway(
+        app = Caraway(
             "crash_app",
             broker=self.env["CRASH_BROKER"],
             backend=self.env.get("CRASH_BACKEND") or self.env["CRASH_BROKER"],
             set_as_current=False,
         )
+        self.clients.append(app)
+        return app
 
     # -- processes ---------------------------------------------------------------------
 
@@ -68,6 +87,8 @@ class Crash:
         return until(lambda: lanes if len(lanes := self.lanes(worker)) >= count else None)
 
     def stop(self) -> None:
+        for app in self.clients:
+            app.close()
         for process in self.workers:
             if process.poll() is None:
                 process.terminate()
@@ -142,10 +163,67 @@ def wait_until() -> Callable[..., Any]:
     return until
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "brokers(*names): the brokers on which the test holds")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "crash" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("brokers")
+        metafunc.parametrize("broker", mark.args if mark else BROKERS, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """To a broker, all pools with one lane look alike: of them, one is enough."""
+    left = [item for item in items if not _is_one_too_many(item)]
+    if len(left) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in left])
+        items[:] = left
+
+
+def _is_one_too_many(item: pytest.Item) -> bool:
+    spec = getattr(item, "callspec", None)
+    params = spec.params if spec is not None else {}
+    return params.get("broker", "sqlite") != "sqlite" and params.get("pool") == "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Server]:
+    with server("redis") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[Server]:
+    with server("rabbitmq") as running:
+        yield running
+
+
 @pytest.fixture
-def crash(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Crash]:
-    env = getattr(request, "param", {})
-    made = Crash(tmp_path, dict(env))
+def broker(request: pytest.FixtureRequest) -> tuple[str, str, str]:
+    """Kind, URL, and URL of a separate store of results; empty ones are files."""
+    kind: str = request.param
+    if kind == "redis":
+        running: Server = request.getfixturevalue("redis")
+        with socket.create_connection(("127.0.0.1", running.port), 5.0) as connection:
+            connection.sendall(b"FLUSHALL\r\n")
+            assert connection.recv(100) == b"+OK\r\n"
+        place = f"redis://127.0.0.1:{running.port}"
+        return kind, f"{place}/0", f"{place}/1"
+    if kind == "rabbitmq":
+        running = request.getfixturevalue("rabbitmq")
+        name = f"test{os.getpid()}-{time.monotonic_ns()}"
+        running.control("add_vhost", name)
+        running.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+        return kind, f"amqp://guest:guest@127.0.0.1:{running.port}/{name}", ""
+    return kind, "", ""
+
+
+@pytest.fixture
+def crash(
+    tmp_path: Path, request: pytest.FixtureRequest, broker: tuple[str, str, str]
+) -> Iterator[Crash]:
+    made = Crash(tmp_path, dict(getattr(request, "param", {})), *broker)
     try:
         yield made
     finally:

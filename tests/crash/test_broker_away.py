@@ -1,4 +1,7 @@
-"""The broker is away while tasks run: nothing is lost, nothing runs twice."""
+"""A broker's file is away while tasks run: nothing is lost, nothing runs twice.
+
+Servers that are away are in `tests/faults`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,12 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+    pytest.mark.brokers("sqlite"),
+]
 
 N = 400
 

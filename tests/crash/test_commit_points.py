@@ -12,16 +12,10 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 N = 60
 
 
-def _env(point: str, tmp: str, *, split: bool) -> dict[str, str]:
-    env = {"CRASH_KILL_AT": f"{point}:2:{tmp}/killed"}
-    if split:
-        env["CRASH_BACKEND"] = f"sqlite:///{tmp}/results.db"
-    return env
-
-
 @pytest.mark.parametrize("point", ["before-store", "after-store", "after-publish", "after-settle"])
 def test_three_steps(crash: Any, point: str) -> None:
-    crash.env.update(_env(point, str(crash.path), split=True))
+    crash.env["CRASH_KILL_AT"] = f"{point}:2:{crash.path}/killed"
+    crash.env["CRASH_BACKEND"] = crash.apart
     app = crash.client()
     plain = [app.send_task("crash_app.work", [n, 0.002]) for n in range(N)]
     retried = [app.send_task("crash_app.retries_once", [f"r{n}"]) for n in range(N)]
@@ -33,9 +27,10 @@ def test_three_steps(crash: Any, point: str) -> None:
     assert (crash.path / "killed").exists(), "the point was never reached"
 
 
+@pytest.mark.brokers("sqlite", "redis")
 @pytest.mark.parametrize("point", ["before-store", "after-commit"])
 def test_one_atomic_commit(crash: Any, point: str) -> None:
-    crash.env.update(_env(point, str(crash.path), split=False))
+    crash.env["CRASH_KILL_AT"] = f"{point}:2:{crash.path}/killed"
     app = crash.client()
     plain = [app.send_task("crash_app.work", [n, 0.002]) for n in range(N)]
     retried = [app.send_task("crash_app.retries_once", [f"r{n}"]) for n in range(N)]

@@ -30,6 +30,7 @@ def _send(app: Any) -> None:
 KINDS = ("w", "link", "second", "third", "f", "errback")
 
 
+@pytest.mark.brokers("sqlite", "redis")
 @pytest.mark.parametrize("point", ["before-store", "after-commit"])
 def test_each_follows_exactly_once(crash: Any, point: str, wait_until: Callable[..., Any]) -> None:
     crash.env["CRASH_KILL_AT"] = f"{point}:3:{crash.path}/killed"
@@ -50,7 +51,7 @@ def test_none_is_missing_where_store_and_broker_are_apart_and_all_die(
     """Lane and supervisor at once: nobody is left who knows what had ended."""
     crash.env["CRASH_KILL_AT"] = f"{point}:3:{crash.path}/killed"
     crash.env["CRASH_KILL_ALL"] = "1"
-    crash.env["CRASH_BACKEND"] = f"sqlite:///{crash.path}/results.db"
+    crash.env["CRASH_BACKEND"] = crash.apart
     app = crash.client()
     _send(app)
     first = crash.worker(2)

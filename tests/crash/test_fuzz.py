@@ -1,4 +1,4 @@
-"""A hundred thousand hostile messages into a running worker."""
+"""Tens of thousands of hostile messages into a running worker."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ import pytest
 
 from caraway.message import Message, Publication
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.slow,
+    pytest.mark.timeout(420),
+    # AMQP has no way to write most of these headers: they can't come from there.
+    pytest.mark.brokers("sqlite", "redis"),
+]
 
-MESSAGES = int(os.environ.get("CARAWAY_FUZZ_MESSAGES", "100000"))
+MESSAGES = int(os.environ.get("CARAWAY_FUZZ_MESSAGES", "50000"))
 
 
 def hostile(chance: random.Random, n: int) -> Message:

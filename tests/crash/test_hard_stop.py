@@ -17,7 +17,7 @@ def test_what_ran_runs_again_uncounted_and_has_not_failed(
     crash: Any, pool: str, wait_until: Callable[..., Any]
 ) -> None:
     app = crash.client()
-    result = app.send_task("crash_app.work", ["long", 20])
+    result = app.send_task("crash_app.work", ["long", 4])
     worker = crash.worker(1, pool)
     wait_until(lambda: crash.starts()["long"] == 1)
     worker.terminate()

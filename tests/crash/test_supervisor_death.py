@@ -41,7 +41,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing_behind(
     chance = random.Random(seed)
     app = crash.client()
     results = [app.send_task("crash_app.work", [n]) for n in range(20)]
-    for n in range(20):
+    for n in range(20 if crash.kind == "sqlite" else 8):
         pool = ("prefork", "prefork", "threads", "solo")[n % 4]
         worker = crash.worker(2, pool)
         time.sleep(chance.uniform(0.0, 0.8))
@@ -51,7 +51,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing_behind(
         assert app.transport.stats(["celery"])[0].held == 0
         results.append(app.send_task("crash_app.work", [20 + n]))
     crash.worker(2)
-    assert [r.get(timeout=30) for r in results] == list(range(40))
+    assert [r.get(timeout=30) for r in results] == list(range(len(results)))
     assert set(crash.starts().values()) == {1}
 
 
