@@ -356,11 +356,9 @@ class RedisConsumer(Consumer):
         if self._pid != os.getpid():
             return
         try:
-            try:
-                self._wait.abandon()
-            finally:
-                self._wait.close()
-            self._transport.give_back(self.owner.id, clean=True)
+            clean = self._wait.disarm()
+            self._wait.close()
+            self._transport.give_back(self.owner.id, clean=clean)
         finally:
             if wire is not None:
                 wire.close()

@@ -70,6 +70,11 @@ def translate(exc: BaseException, place: str) -> OperationalError:
             f"{place} is a cluster, where Celery's key names can't work: {text}",
             hint="Set the option hash_tag (only Caraway shares such queues), or use one server.",
         )
+    if isinstance(exc, driver.InvalidResponse):
+        return TransportError(
+            f"{place} doesn't speak Redis' protocol: {text}",
+            hint="See that host and port are a Redis', and whether it wants TLS (rediss://).",
+        )
     if "SELECT is not allowed" in text or "DB index is out of range" in text:
         return TransportError(
             f"{place} doesn't have the database of the URL: {text}",

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from caraway.errors import OperationalError
+from caraway_redis.faults import translate
 from caraway_redis.wires import Wire, pack
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class ListWait:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         self._peek = False
+        self._doubtful = 0.0
         self.armed = False
 
     def wait(self, timeout: float) -> tuple[bool, bool]:
@@ -165,9 +167,8 @@ class ListWait:
             raise
         line.armed = False
         if isinstance(answer, Exception):
-            error = wire.broken(answer)
             self._drop(line)
-            raise error from answer
+            raise translate(answer, self._link.place) from answer
         return answer is not None
 
     # -- calling off -------------------------------------------------------------------
@@ -194,20 +195,24 @@ class ListWait:
                     self._drop(line)
         return late
 
-    def disarm(self) -> None:
+    def disarm(self) -> bool:
         """Call off what is still waited for, and return to the lists what came meanwhile;
-        what fails leaves it in the inboxes, for the next fetch."""
-        if self._peek or not self.armed:
-            return
-        commands = self.calls_off()
-        try:
-            if commands:
-                self._link.exchange(commands, len(commands))
-            late = self.called_off()
-            if late:
-                self._return([(line.names[0], line.box) for line in late])
-        except OperationalError:
-            self.fail()
+        what fails leaves it in the inboxes, for the next fetch.
+
+        Returns:
+            True if nothing can come to the inboxes any more.
+        """
+        if not self._peek and self.armed:
+            commands = self.calls_off()
+            try:
+                if commands:
+                    self._link.exchange(commands, len(commands))
+                late = self.called_off()
+                if late:
+                    self._return([(line.names[0], line.box) for line in late])
+            except OperationalError:
+                self.fail()
+        return monotonic() > self._doubtful
 
     def fail(self) -> None:
         """Drop all connections: the server then ends their waiting."""
@@ -216,10 +221,10 @@ class ListWait:
             self._drop(line)
 
     def abandon(self) -> None:
-        """Wait no more; return to the lists whatever came.
+        """Wait no more, for an owner that is lost; return to the lists whatever came.
 
         Raises:
-            OperationalError: it can't be returned now; the owner's end does it.
+            OperationalError: it can't be returned now; a sweep does it.
         """
         self.disarm()
         if not self._peek and self._lines:
@@ -230,6 +235,9 @@ class ListWait:
         self._link.exchange(moves, len(moves))
 
     def _drop(self, line: _Line) -> None:
+        if line.armed:
+            # The server may notice much later, and answer to nobody until then.
+            self._doubtful = monotonic() + _SERVER_WAIT
         line.armed = False
         if line.wire is not None:
             line.wire.close()

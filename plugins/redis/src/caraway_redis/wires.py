@@ -67,7 +67,9 @@ class Wire:
             return
         raw = self.raw
         try:
-            raw.socket_connect_timeout = max(0.001, min(self.connect_timeout, timeout))
+            limit = max(0.001, min(self.connect_timeout, timeout))
+            # Of the greetings, too: from then on `send` and `read` say how long they wait.
+            raw.socket_connect_timeout = raw.socket_timeout = limit
             raw.connect()
         except (driver.RedisError, OSError) as exc:
             raise self.broken(exc) from exc
@@ -96,6 +98,8 @@ class Wire:
             OperationalError: none came; the connection is closed.
         """
         reader = self.reader
+        if reader is None:
+            raise self.broken(driver.ConnectionError("the connection was closed"))
         try:
             answer = reader.gets()
             if answer is _MORE:
@@ -108,9 +112,11 @@ class Wire:
                     reader.feed(data)
                     answer = reader.gets()
         except (driver.RedisError, OSError, AttributeError) as exc:
+            if isinstance(exc, AttributeError):  # another thread has just closed it
+                exc = driver.ConnectionError("the connection was closed")
             raise self.broken(exc) from exc
         except Exception as exc:  # hiredis' ProtocolError is a plain Exception
-            raise self.broken(driver.ConnectionError(f"not Redis' protocol: {exc}")) from exc
+            raise self.broken(driver.InvalidResponse(str(exc))) from exc
         return answer
 
     def _limit(self, timeout: float) -> None:
