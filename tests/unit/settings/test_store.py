@@ -112,10 +112,10 @@ def test_a_setting_that_has_no_effect_yet_says_so_unless_it_is_the_default() -> 
     settings = Settings()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        settings.update(broker_heartbeat=120)
-    with pytest.warns(SettingsWarning, match="broker_heartbeat.*no effect yet"):
-        settings.update(broker_heartbeat=10)
-    assert settings.broker_heartbeat == 10.0
+        settings.update(broker_heartbeat_checkrate=3)
+    with pytest.warns(SettingsWarning, match="broker_heartbeat_checkrate.*no effect yet"):
+        settings.update(broker_heartbeat_checkrate=10)
+    assert settings.broker_heartbeat_checkrate == 10.0
 
 
 def test_a_setting_whose_loss_would_do_harm_is_refused() -> None:

@@ -8,7 +8,6 @@ from caraway.settings.declare import Setting, refused, void
 from caraway.settings.values import ANY, BOOL, COUNT, DURATION, STR, TABLE, URL, optional
 
 _NETWORK = "bundles of brokers and backends that are reached over a network"
-_AMQP = "the bundle of AMQP brokers"
 _FOREVER = "a limit; a worker tries to reconnect for ever"
 
 
@@ -70,8 +69,7 @@ class Broker:
     broker_heartbeat = Setting(
         optional(DURATION),
         120.0,
-        "Heartbeat of the connection, for brokers that have one.",
-        awaits=_NETWORK,
+        "Heartbeat of the connection, for brokers that have one; none or 0 has none.",
     )
     broker_heartbeat_checkrate = Setting(
         ANY,
@@ -82,8 +80,7 @@ class Broker:
     broker_login_method = Setting(
         optional(STR),
         None,
-        "Login method, for AMQP brokers.",
-        awaits=_NETWORK,
+        "Login method, for AMQP brokers: `PLAIN`, `AMQPLAIN`, `EXTERNAL`; none: the best.",
     )
     broker_pool_limit = Setting(
         optional(COUNT),
@@ -105,8 +102,7 @@ class Broker:
     broker_native_delayed_delivery_queue_type = Setting(
         STR,
         "quorum",
-        "Type of the queues that delay messages, for AMQP brokers.",
-        awaits=_AMQP,
+        "Type of the queues of Celery's own delayed delivery, for AMQP brokers.",
     )
     broker_channel_error_retry = void(False, "channel errors are always recovered from.")
     broker_read_url = refused("Caraway reads and writes one broker; set broker_url instead.")

@@ -91,7 +91,6 @@ class Results:
         optional(BOOL),
         None,
         "Result messages survive the broker's restart (rpc backend).",
-        awaits=_AMQP,
     )
     result_cache_max = void(
         -1,

@@ -162,8 +162,7 @@ class Tasks:
     task_default_queue_type = Setting(
         STR,
         "classic",
-        "Queue type, for brokers that have types.",
-        awaits=_AMQP,
+        "Type of the default queue, for brokers that have types: `classic`, `quorum`.",
     )
     task_create_missing_queues = Setting(
         BOOL, True, "A queue that `task_queues` doesn't name is made when first used."
@@ -171,8 +170,7 @@ class Tasks:
     task_create_missing_queue_type = Setting(
         STR,
         "classic",
-        "Type of queues that are made when first used.",
-        awaits=_AMQP,
+        "Type of queues that are made when first used: `classic`, `quorum`.",
     )
     task_create_missing_queue_exchange_type = Setting(
         optional(STR),
