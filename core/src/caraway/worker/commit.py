@@ -21,14 +21,16 @@ from caraway.errors import (
 from caraway.interfaces import Capability
 from caraway.message import Completion, Tag
 from caraway.worker.chords import settle
+from caraway.worker.lane_config import LONGEST_PAUSE
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.interfaces import Backend, Consumer, Transport
 
 _workflow_of = attrgetter("workflow")
-_FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0
-"""Seconds between two tries of a commit that the store can't take."""
+_FIRST_WAIT = 0.05
+"""Seconds before a commit that the store can't take is tried again; then twice that, and
+so on."""
 
 
 def _give_up(seconds: float) -> bool:  # noqa: ARG001 - the shape of a wait
@@ -147,7 +149,7 @@ class Committer:
                 _log().error("outcomes are left uncommitted: %s", failure)
                 self.gave_up = True
                 return fenced
-            wait = min(wait * 2, _LONGEST_WAIT)
+            wait = min(wait * 2, LONGEST_PAUSE)
             try:
                 if normal:
                     fenced += len(self.apply(normal))

@@ -37,7 +37,7 @@ from caraway.worker.entries import (
 )
 from caraway.worker.intake import Intake, Pace
 from caraway.worker.job import TaskJob
-from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
+from caraway.worker.lane_config import LONGEST_PAUSE, LOST, RECYCLE, STOPPED, LaneConfig
 from caraway.worker.memory import Watch
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Lane:
                 self.hard_stop = True
                 break
             except OperationalError as exc:
-                backoff = min(max(backoff * 2, 0.05), 5.0)
+                backoff = min(max(backoff * 2, 0.05), LONGEST_PAUSE)
                 self.log().warning("broker: %s; trying again in %.2f s", exc, backoff)
                 self.pause(backoff)
         drain(self)

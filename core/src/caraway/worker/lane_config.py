@@ -9,6 +9,10 @@ from caraway.message import Owner, Queue
 STOPPED, RECYCLE, LOST = 0, 75, 76
 """Exit codes of a lane: told to stop; wants to be replaced; lost its lease."""
 
+LONGEST_PAUSE = 2.0
+"""Seconds between two tries to reach a broker that is away, at most: with the time that
+connecting takes, work goes on within 5 s of its return."""
+
 
 class LaneConfig(Struct, frozen=True, kw_only=True):
     """What a lane is told.

@@ -15,7 +15,7 @@ from caraway.errors import CarawayError, TransportUnavailable
 from caraway.worker.attendant import Attendant
 from caraway.worker.channel import Channel
 from caraway.worker.lane import Lane
-from caraway.worker.lane_config import LaneConfig
+from caraway.worker.lane_config import LONGEST_PAUSE, LaneConfig
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -85,7 +85,7 @@ def open_lane(lane: Lane, channel: Channel | None) -> bool:
                 time.sleep(min(0.1, backoff))
                 if channel is not None and _gone(channel):
                     return False
-            backoff = min(backoff * 2, 5.0)
+            backoff = min(backoff * 2, LONGEST_PAUSE)
         except CarawayError as exc:
             logger.error("the lane can't start: %s", exc)
             return False

@@ -18,7 +18,7 @@ from caraway.message import Owner, Queue, new_owner_id
 from caraway.ratelimit import parse_rate
 from caraway.worker.board import Board
 from caraway.worker.heart import start_heart
-from caraway.worker.lane_config import RECYCLE, LaneConfig
+from caraway.worker.lane_config import LONGEST_PAUSE, RECYCLE, LaneConfig
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -266,7 +266,7 @@ class Worker:
                 until = time.monotonic() + wait
                 while time.monotonic() < until and not self._stopped_early:
                     time.sleep(0.1)  # in steps: a signal doesn't end a sleep
-                wait = min(wait * 2, 5.0)
+                wait = min(wait * 2, LONGEST_PAUSE)
         if self._stopped_early:
             return
         shared = Capability.SHARED in app.transport.capabilities
