@@ -75,7 +75,8 @@ class AmqpConsumer(Consumer):
             return channel
         self._lost()
         self._transport.ensure(self.queues)
-        link = self._transport.connect(timeout, f"caraway {self.owner.worker or 'consumer'}")
+        name = f"caraway {self.owner.worker or 'consumer'}"
+        link = self._transport.connect(timeout, name, paced=True)
         with link.lock:
             channel = link.channel()
             self._base = self._transport.new_base()

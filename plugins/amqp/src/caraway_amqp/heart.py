@@ -1,8 +1,9 @@
-"""One thread that sends the heartbeats of this process's idle connections.
+"""What keeps this process's connections alive while nobody uses them.
 
-Connections that are in use send their own.  The thread needs the interpreter only for
-moments, which every task gives it that is written in Python; docs/how-to/rabbitmq.md says
-what is left of one that isn't.
+Connections that are in use send their own heartbeats; a thread sends those of idle ones,
+and does what else a connection wants done now and then (`Link.chore`).  A task that holds
+the interpreter's lock stops that thread like any other.  So a consumer's connection,
+whose end would give its messages to others, gets a `caraway_amqp.pacemaker` besides.
 """
 
 from __future__ import annotations
@@ -12,22 +13,71 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from caraway.errors import TransportError
+from caraway.errors import CarawayError
 
 if TYPE_CHECKING:
     from caraway_amqp.link import Link
 
-_links: weakref.WeakSet[Link] = weakref.WeakSet()
-_state = threading.Lock()
-_thread: tuple[int, threading.Thread] | None = None
-_stop = threading.Event()
+_LONGEST = 20.0
+"""Seconds between two looks, at most."""
+
+
+class _Heart:
+    """The thread, and the links that it looks at."""
+
+    def __init__(self) -> None:
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Event()
+
+    def watch(self, link: Link) -> None:
+        """Keep this link alive until it is closed."""
+        with self._lock:
+            self._links.add(link)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._beat, name="caraway-amqp-heart", daemon=True
+                )
+                self._thread.start()
+        self._changed.set()
+
+    def forget(self, link: Link) -> None:
+        """It is closed."""
+        with self._lock:
+            self._links.discard(link)
+
+    def _beat(self) -> None:
+        while True:
+            with self._lock:
+                links = list(self._links)
+            pause = _LONGEST
+            for link in links:
+                if link.every:
+                    pause = min(pause, link.every)
+                # Whoever has the lock is using the link, and so does all this himself.
+                if link.lock.acquire(blocking=False):
+                    try:
+                        link.tick()
+                        if link.chore is not None:
+                            link.chore()
+                    except CarawayError:
+                        # Whoever uses it next is told.
+                        pass
+                    finally:
+                        link.lock.release()
+            links.clear()
+            self._changed.wait(pause)
+            self._changed.clear()
+
+
+_hearts = {os.getpid(): _Heart()}
 
 
 def _forked() -> None:
     """A child has neither the thread nor a use for its parent's connections."""
-    global _state, _thread
-    _state, _thread = threading.Lock(), None
-    _links.clear()
+    _hearts.clear()
+    _hearts[os.getpid()] = _Heart()
 
 
 if hasattr(os, "register_at_fork"):
@@ -36,37 +86,9 @@ if hasattr(os, "register_at_fork"):
 
 def watch(link: Link) -> None:
     """Keep this link alive until it is closed."""
-    global _thread
-    if not link.heartbeat:
-        return
-    with _state:
-        _links.add(link)
-        # A child of a fork has the variables, and not the thread.
-        if _thread is None or _thread[0] != os.getpid() or not _thread[1].is_alive():
-            thread = threading.Thread(target=_beat, name="caraway-amqp-heart", daemon=True)
-            _thread = (os.getpid(), thread)
-            thread.start()
+    _hearts[os.getpid()].watch(link)
 
 
 def forget(link: Link) -> None:
     """It is closed."""
-    with _state:
-        _links.discard(link)
-
-
-def _beat() -> None:
-    while True:
-        with _state:
-            links = list(_links)
-        pause = min((link.heartbeat for link in links), default=60) / 6
-        for link in links:
-            # Whoever has the lock is using the link, and so sends by himself.
-            if link.lock.acquire(blocking=False):
-                try:
-                    link.tick()
-                except TransportError:
-                    pass
-                finally:
-                    link.lock.release()
-        del links
-        _stop.wait(min(pause, 20.0))
+    _hearts[os.getpid()].forget(link)

@@ -12,6 +12,8 @@ import select
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from struct import Struct
 from time import monotonic
 from typing import Any, Protocol
@@ -21,6 +23,7 @@ from caraway_amqp import frames, heart
 from caraway_amqp.faults import ChannelClosed, closed, connecting
 from caraway_amqp.frames import short
 from caraway_amqp.options import Address
+from caraway_amqp.pacemaker import Pacemaker, possible
 
 _frame = Struct(">BHI").unpack_from
 _method = Struct(">HH").unpack_from
@@ -48,13 +51,21 @@ class Link:
         address: see `Address`.
         name: shown by the broker's management pages.
         timeout: seconds to connect.
+        paced: its heartbeats are sent whatever this process does; see
+            `caraway_amqp.pacemaker`.
+
+    Attributes:
+        chore: what is to be done now and then, with the lock held.
+        every: how often, in seconds; and how often heartbeats are looked at.
 
     Raises:
         TransportUnavailable: the broker isn't there.
         TransportError: it refuses login or virtual host.
     """
 
-    def __init__(self, address: Address, name: str, timeout: float = 0.0) -> None:
+    def __init__(
+        self, address: Address, name: str, timeout: float = 0.0, *, paced: bool = False
+    ) -> None:
         self.address = address
         self.lock = threading.RLock()
         self.blocked = ""
@@ -64,9 +75,21 @@ class Link:
         self._numbers = itertools.count(2)
         self._free: list[int] = []
         self._rest = b""
+        self._sending = False
+        self._later = b""
+        self.chore: Callable[[], None] | None = None
+        self._pace: Pacemaker | None = None
         self._connect(name, timeout or address.timeout)
         self.heard = self.said = monotonic()
-        heart.watch(self)
+        self.every = self.heartbeat / 6
+        if paced and self.heartbeat and possible(tls=self._tls):
+            try:
+                self._pace = Pacemaker(self.socket, self.heartbeat)
+            except OSError:
+                # The thread's heartbeats are what is left.
+                pass
+        if self.heartbeat:
+            heart.watch(self)
 
     def _connect(self, name: str, timeout: float) -> None:
         from amqp import Connection
@@ -152,6 +175,26 @@ class Link:
         """
         if self.error is not None:
             raise self.error
+        if self._sending:
+            # What is read while a large piece is written may ask for an answer: it must
+            # not land in the middle of a frame.
+            self._later += data
+            return
+        self._sending = True
+        try:
+            if self._pace is None:
+                self._send(data, timeout)
+            else:
+                with self._pace:
+                    self._send(data, timeout)
+        finally:
+            self._sending = False
+        self.said = monotonic()
+        if self._later:
+            data, self._later = self._later, b""
+            self.send(data, timeout=timeout)
+
+    def _send(self, data: bytes, timeout: float) -> None:
         sock = self.socket
         try:
             sent = sock.send(data)
@@ -159,7 +202,6 @@ class Link:
             sent = self._soft(exc)
         if sent < len(data):
             self._send_rest(memoryview(data)[sent:], timeout)
-        self.said = monotonic()
 
     def _send_rest(self, view: memoryview, timeout: float) -> None:
         deadline = monotonic() + timeout
@@ -322,7 +364,13 @@ class Link:
         if self.error is None:
             self.error = error
             heart.forget(self)
+            if self._pace is not None:
+                # Its end of the socket must not keep the connection open.
+                with suppress(OSError):
+                    self.socket.shutdown(socket.SHUT_RDWR)
             self.socket.close()
+            if self._pace is not None:
+                self._pace.end()
         return self.error
 
     def close(self) -> None:

@@ -77,12 +77,13 @@ class AmqpTransport(Transport):
         """For warnings."""
         return self._context.logger.getChild("transport.amqp")
 
-    def connect(self, timeout: float, name: str) -> Link:
+    def connect(self, timeout: float, name: str, *, paced: bool = False) -> Link:
         """Open a connection.
 
         Args:
             timeout: most seconds; 0 is as configured.
             name: for the broker's management pages.
+            paced: see `Link`.
 
         Raises:
             TransportError: it can't be.
@@ -90,7 +91,7 @@ class AmqpTransport(Transport):
         if self._closed:
             raise TransportError("the transport is closed", hint="Open a new one.")
         most = self.address.timeout
-        return Link(self.address, name, min(timeout, most) if timeout > 0 else most)
+        return Link(self.address, name, min(timeout, most) if timeout > 0 else most, paced=paced)
 
     def new_base(self) -> int:
         """What the tags of one more connection begin with."""
