@@ -279,7 +279,8 @@ def test_a_replica_is_not_written_to_and_goes_on_where_it_becomes_the_master(
     opened: Any, until: Callable[..., Any]
 ) -> None:
     with ExitStack() as servers:
-        master = servers.enter_context(server("redis"))
+        at_once = ["--repl-diskless-sync-delay", "0"]
+        master = servers.enter_context(server("redis", config=at_once))
         follow = ["--replicaof", "127.0.0.1", str(master.port)]
         replica = servers.enter_context(server("redis", config=follow))
         url = f"redis://127.0.0.1:{replica.port}/0"

@@ -11,6 +11,8 @@ from msgspec import Struct
 from caraway.errors import ImproperlyConfigured
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from caraway.url import Url
     from caraway_redis.options import Options
 
@@ -122,8 +124,7 @@ def connector(address: Address, options: Options, timeout: float) -> Callable[[i
         common["socket_keepalive_options"] = options.socket_keepalive_options
     kind: Any = redis.Connection
     if address.tls:
-        kind = redis.SSLConnection
-        common.update(_tls(options))
+        kind = _secured(kind, options)
     if address.sentinel:
         return _by_sentinel(kind, common, address, options, timeout)
     if options.in_one_slot:
@@ -136,17 +137,47 @@ def connector(address: Address, options: Options, timeout: float) -> Callable[[i
     return connect
 
 
-def _tls(options: Options) -> dict[str, Any]:
-    return {
-        "ssl_cert_reqs": options.ssl_cert_reqs,
-        "ssl_ca_certs": options.ssl_ca_certs or None,
-        "ssl_certfile": options.ssl_certfile or None,
-        "ssl_keyfile": options.ssl_keyfile or None,
-        "ssl_check_hostname": options.ssl_check_hostname and options.ssl_cert_reqs != "none",
-        "ssl_ca_path": options.ssl_ca_path or None,
-        "ssl_password": options.ssl_password or None,
-        "ssl_ciphers": options.ssl_ciphers or None,
-    }
+def _secured(kind: Any, options: Options) -> Any:
+    """The same kind of connection, with TLS: redis-py's own reads all certificates anew
+    for each connection, which takes longer than all the rest."""
+    contexts: list[SSLContext] = []
+
+    class Secured(kind):  # type: ignore[misc]
+        def _connect(self) -> Any:
+            if not contexts:
+                contexts.append(_tls(options))
+            plain = super()._connect()
+            try:
+                return contexts[0].wrap_socket(plain, server_hostname=self.host)
+            except BaseException:
+                plain.close()
+                raise
+
+    return Secured
+
+
+def _tls(options: Options) -> SSLContext:
+    import ssl
+
+    needs = options.ssl_cert_reqs
+    try:
+        made = ssl.create_default_context(
+            cafile=options.ssl_ca_certs or None, capath=options.ssl_ca_path or None
+        )
+        made.check_hostname = options.ssl_check_hostname and needs != "none"
+        made.verify_mode = ssl.VerifyMode[f"CERT_{needs.upper()}"]
+        if options.ssl_certfile:
+            made.load_cert_chain(
+                options.ssl_certfile, options.ssl_keyfile or None, options.ssl_password or None
+            )
+        if options.ssl_ciphers:
+            made.set_ciphers(options.ssl_ciphers)
+    except OSError as exc:  # SSLErrors are
+        raise ImproperlyConfigured(
+            f"the certificates for TLS can't be used: {exc}",
+            hint="Look at ssl_ca_certs, ssl_ca_path, ssl_certfile, ssl_keyfile, ssl_ciphers.",
+        ) from exc
+    return made
 
 
 def _by_sentinel(
@@ -154,7 +185,8 @@ def _by_sentinel(
 ) -> Callable[[int], Any]:
     from redis.sentinel import Sentinel
 
-    asked = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    # One that is away costs a moment: then the next one is asked.
+    asked = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": common["retry"]}
     finder: Any = Sentinel
     sentinels = finder(
         address.hosts,
