@@ -77,6 +77,7 @@ class Place:
         self.backend = backend
         self.python = python
         self.folder = folder
+        self.slow: dict[str, dict[str, Any]] = {}
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("CARAWAY_", "CELERY_"))},
             "INTEROP_BROKER": broker,
@@ -210,6 +211,36 @@ class Pair:
         self.queue = QUEUES[OTHER[client]]
         self.ask = ask
 
+    @property
+    def slow(self) -> dict[str, Any]:
+        """What takes its time, all of it sent before any test looks at it."""
+        if self.client not in self.place.slow:
+            self.place.slow[self.client] = self._send_slow()
+        return self.place.slow[self.client]
+
+    def _send_slow(self) -> dict[str, Any]:
+        folder = self.place.folder / f"slow-{self.client}"
+        folder.mkdir()
+
+        def send(task: str, *args: Any, **options: Any) -> str:
+            return str(self.ask("send", task=task, args=args, options=options))
+
+        now = time.time()
+        ids: dict[str, Any] = {
+            "folder": folder,
+            "sent": now,
+            "soft": send("nap", 10, soft_time_limit=1),
+            "hard": send("nap", 20, time_limit=1),
+            "terminated": send("nap", 30),
+            "countdown": send("mark", str(folder / "countdown"), "x", countdown=1),
+            "eta": send("mark", str(folder / "eta"), "x", eta=now + 1),
+            "expired": send("mark", str(folder / "expired"), "x", expires=0.2, countdown=0.7),
+            "revoked": send("mark", str(folder / "revoked"), "x", countdown=2),
+            "ignored": send("mark", str(folder / "ignored"), "x", ignore_result=True),
+        }
+        self.ask("revoke", id=ids["revoked"])
+        return ids
+
 
 def wait_for(
     condition: Callable[[], Any], seconds: float = 15.0, text: Callable[[], Any] = str
@@ -269,7 +300,7 @@ def caraway_client(place: Place) -> Iterator[Callable[..., Any]]:
         yield ask
 
 
-@pytest.fixture(scope="session", params=["celery", "caraway"])
+@pytest.fixture(params=["celery", "caraway"])
 def pair(request: pytest.FixtureRequest, place: Place) -> Pair:
     """Named for its client."""
     ask = request.getfixturevalue(f"{request.param}_client")

@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .conftest import ClientError, Pair, wait_for
-
-
-@pytest.fixture(scope="session")
-def slow(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What takes its time, all sent at once before the tests look at it."""
-    folder = tmp_path_factory.mktemp("slow")
-    ask = pair.ask
-
-    def send(task: str, *args: Any, **options: Any) -> str:
-        return str(ask("send", task=task, args=args, options=options))
-
-    now = time.time()
-    ids: dict[str, Any] = {
-        "folder": folder,
-        "sent": now,
-        "soft": send("nap", 10, soft_time_limit=1),
-        "hard": send("nap", 20, time_limit=1),
-        "terminated": send("nap", 30),
-        "countdown": send("mark", str(folder / "countdown"), "x", countdown=1),
-        "eta": send("mark", str(folder / "eta"), "x", eta=now + 1),
-        "expired": send("mark", str(folder / "expired"), "x", expires=0.2, countdown=0.7),
-        "revoked": send("mark", str(folder / "revoked"), "x", countdown=2),
-        "ignored": send("mark", str(folder / "ignored"), "x", ignore_result=True),
-    }
-    ask("revoke", id=ids["revoked"])
-    return ids
 
 
 def test_results_come_back(pair: Pair) -> None:
@@ -93,52 +66,52 @@ def test_queue_priority_limits_and_headers_reach_the_task(pair: Pair) -> None:
     assert found["parent_id"] is None
 
 
-def test_a_soft_limit_of_the_message_is_kept(pair: Pair, slow: dict[str, Any]) -> None:
+def test_a_soft_limit_of_the_message_is_kept(pair: Pair) -> None:
     with pytest.raises(ClientError) as caught:
-        pair.ask("get", id=slow["soft"])
+        pair.ask("get", id=pair.slow["soft"])
     assert caught.value.name == "SoftTimeLimitExceeded"
 
 
-def test_a_hard_limit_of_the_message_is_kept(pair: Pair, slow: dict[str, Any]) -> None:
+def test_a_hard_limit_of_the_message_is_kept(pair: Pair) -> None:
     with pytest.raises(ClientError) as caught:
-        pair.ask("get", id=slow["hard"])
+        pair.ask("get", id=pair.slow["hard"])
     assert caught.value.name == "TimeLimitExceeded"
 
 
-def test_a_running_task_is_terminated(pair: Pair, slow: dict[str, Any]) -> None:
-    pair.ask("revoke", id=slow["terminated"], terminate=True)
+def test_a_running_task_is_terminated(pair: Pair) -> None:
+    pair.ask("revoke", id=pair.slow["terminated"], terminate=True)
     with pytest.raises(ClientError) as caught:
-        pair.ask("get", id=slow["terminated"])
+        pair.ask("get", id=pair.slow["terminated"])
     assert caught.value.name == "TaskRevokedError"
-    assert pair.ask("state", id=slow["terminated"])["state"] == "REVOKED"
+    assert pair.ask("state", id=pair.slow["terminated"])["state"] == "REVOKED"
 
 
 @pytest.mark.parametrize("option", ["countdown", "eta"])
-def test_what_is_for_later_waits(pair: Pair, slow: dict[str, Any], option: str) -> None:
-    assert pair.ask("get", id=slow[option]) == "x"
-    ran = (slow["folder"] / option).stat().st_mtime - slow["sent"]
+def test_what_is_for_later_waits(pair: Pair, option: str) -> None:
+    assert pair.ask("get", id=pair.slow[option]) == "x"
+    ran = (pair.slow["folder"] / option).stat().st_mtime - pair.slow["sent"]
     assert 0.9 < ran < 8
 
 
-def test_what_has_expired_does_not_run(pair: Pair, slow: dict[str, Any]) -> None:
+def test_what_has_expired_does_not_run(pair: Pair) -> None:
     with pytest.raises(ClientError) as caught:
-        pair.ask("get", id=slow["expired"])
+        pair.ask("get", id=pair.slow["expired"])
     assert caught.value.name == "TaskRevokedError"
-    assert not (slow["folder"] / "expired").exists()
+    assert not (pair.slow["folder"] / "expired").exists()
 
 
-def test_what_was_revoked_does_not_run(pair: Pair, slow: dict[str, Any]) -> None:
+def test_what_was_revoked_does_not_run(pair: Pair) -> None:
     with pytest.raises(ClientError) as caught:
-        pair.ask("get", id=slow["revoked"])
+        pair.ask("get", id=pair.slow["revoked"])
     assert caught.value.name == "TaskRevokedError"
-    assert not (slow["folder"] / "revoked").exists()
+    assert not (pair.slow["folder"] / "revoked").exists()
 
 
-def test_an_ignored_result_is_not_stored(pair: Pair, slow: dict[str, Any]) -> None:
-    wait_for((slow["folder"] / "ignored").exists)
+def test_an_ignored_result_is_not_stored(pair: Pair) -> None:
+    wait_for((pair.slow["folder"] / "ignored").exists)
     # Whatever follows it in the same worker was stored after it.
     assert pair.ask("call", task="add", args=[1, 1]) == 2
-    assert pair.ask("state", id=slow["ignored"])["state"] == "PENDING"
+    assert pair.ask("state", id=pair.slow["ignored"])["state"] == "PENDING"
 
 
 def test_a_link_and_an_errback_follow(pair: Pair, tmp_path: Path) -> None:

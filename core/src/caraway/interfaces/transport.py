@@ -216,6 +216,14 @@ class Consumer(ABC):
         """
         raise NotImplementedError
 
+    def recede(self) -> None:
+        """What was fetched takes long: let nothing wait here that was not handed out.
+
+        For brokers that deliver ahead.  Any thread may call this, often; the next `fetch`
+        ends it.  Raises nothing.
+        """
+        return
+
     @abstractmethod
     def wake(self) -> None:
         """Make a waiting `fetch` return early.  Any thread may call this; a wake

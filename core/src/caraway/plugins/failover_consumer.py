@@ -128,6 +128,10 @@ class FailoverConsumer(Consumer):
             fenced += [pack_tag(index, tag) for tag in lost]
         return fenced
 
+    def recede(self) -> None:
+        for part in list(self._parts.values()):
+            part.recede()
+
     def wake(self) -> None:
         for part in list(self._parts.values()):
             part.wake()

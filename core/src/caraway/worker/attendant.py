@@ -186,6 +186,7 @@ class Attendant(threading.Thread):
             lane.board.tick(now, now - longest)
             if longest >= LONG and not lane.draining:
                 lane.give_back()
+                lane.consumer.recede()
             if longest >= _PROMPT:
                 lane.try_commit()
 

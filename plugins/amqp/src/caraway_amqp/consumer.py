@@ -54,6 +54,10 @@ class AmqpConsumer(Consumer):
         self._moving: list[Arrival] = []
         self._sources: dict[str, tuple[str, bool]] = {}
         self._current: list[str] = []
+        self._watched: list[str] = []
+        """Tags of the consumers of suspects; `_current` are those of the queues."""
+        self._renewal = Renewal(owner.id, transport.publisher)
+        self._patience = transport.options.consumer_timeout / 2
         self._window = 0
         self._mark = 0
         """Numbers above it came through the open window."""
@@ -81,11 +85,16 @@ class AmqpConsumer(Consumer):
             channel = link.channel()
             self._base = self._transport.new_base()
             self._link, self._channel = link, channel
-            data = self._qos(channel, 1)
-            for queue in self.queues:
-                data += self._consume(channel, queue, suspect=True)
-            channel.send(data)
+            if self._patience:
+                link.watch(self._renew, self._patience / 4)
+            channel.send(self._watch(channel))
         return channel
+
+    def _watch(self, channel: Channel) -> bytes:
+        data = self._qos(channel, 1)
+        for queue in self.queues:
+            data += self._consume(channel, queue, suspect=True)
+        return data
 
     def _lost(self) -> None:
         """The connection is gone, and all that was delivered on it returns to its queues.
@@ -107,6 +116,8 @@ class AmqpConsumer(Consumer):
         self._moving.clear()
         self._sources.clear()
         self._current.clear()
+        self._watched.clear()
+        self._renewal.reset()
         self._window = self._mark = 0
 
     def _unread(self) -> list[Arrival]:
@@ -128,8 +139,7 @@ class AmqpConsumer(Consumer):
         self._serial += 1
         tag = f"{self._serial}"
         self._sources[tag] = (queue, suspect)
-        if not suspect:
-            self._current.append(tag)
+        (self._watched if suspect else self._current).append(tag)
         source = derived("suspects", queue) if suspect else queue
         # 8: no answer is wanted.
         arguments = b"\0\0" + short(source) + short(tag) + b"\x08" + dump_table({})
@@ -161,19 +171,59 @@ class AmqpConsumer(Consumer):
         self._current.clear()
         return data
 
+    def _renew(self) -> None:
+        """Have what is held for long delivered anew: see `caraway_amqp.renewal`."""
+        channel = self._channel
+        if channel is None or not (self._held or self._suspects):
+            return
+        now = monotonic()
+        due: dict[str, list[tuple[Arrival, int]]] = {}
+        for arrival in (*self._held.values(), *self._suspects):
+            if now - arrival.since >= self._patience:
+                count = arrival.delivery.attempt - (arrival.number not in self._held)
+                due.setdefault(arrival.queue, []).append((arrival, count))
+        for queue, arrivals in due.items():
+            self._renewal.renew(channel, queue, arrivals)
+
     def recede(self) -> None:
         channel, link = self._channel, self._link
-        if channel is None or link is None or not self._window or link.error is not None:
+        if channel is None or link is None or link.error is not None:
             return
         with link.lock:
-            if len(self._held) >= self._window * len(self.queues) and not channel.deliveries:
+            if not (self._window or self._watched):
                 return
             try:
+                # Suspects, too: one that came ahead would wait here, and it alone.
+                self._current += self._watched
+                self._watched.clear()
                 self._close_window(channel)
                 self._return_unread(channel)
+                self._return_suspects(channel)
             except TransportError:
-                # The connection went: so did what was delivered ahead.
+                # The connection went, and with it what was delivered ahead; or what takes
+                # a suspect's place can't be published, and it stays here.
                 return
+
+    def _return_suspects(self, channel: Channel) -> None:
+        """Have others meet the suspects that came here; being given back would count."""
+        for content in list(channel.deliveries):
+            if self._sources[consumer_of(content[0])][1]:
+                channel.deliveries.remove(content)
+                self._suspects.append(self._reader.read(content, self._base, self._sources))
+        moved = []
+        for arrival in self._suspects:
+            if arrival.verdict == "run":
+                home, delivery = derived("suspects", arrival.queue), arrival.delivery
+                arrival.publication, arrival.extra = again(delivery, home, delivery.attempt - 1, 0)
+            moved.append(arrival)
+        if not moved:
+            return
+        self._transport.publisher.publish(
+            [each.publication for each in moved if each.publication],
+            extras=[each.extra for each in moved],
+        )
+        channel.send(b"".join(acknowledge(channel.number, each.number) for each in moved))
+        self._suspects.clear()
 
     def _return_unread(self, channel: Channel) -> None:
         """Give back what came and was not handed out."""
@@ -207,6 +257,8 @@ class AmqpConsumer(Consumer):
             with link.lock:
                 self._reopen(channel)
                 if not last:
+                    if not self._watched:
+                        channel.send(self._watch(channel))
                     self._open_window(channel, limit)
                 while len(channel.deliveries) < limit and link.read():
                     pass
@@ -302,6 +354,7 @@ class AmqpConsumer(Consumer):
         if not gone:
             return
         again_ = set(channel.cancelled)
+        self._watched = [tag for tag in self._watched if tag not in again_]
         channel.cancelled.clear()
         self._deleted.clear()
         for queue, suspect in gone:
