@@ -56,8 +56,6 @@ class AmqpConsumer(Consumer):
         self._current: list[str] = []
         self._watched: list[str] = []
         """Tags of the consumers of suspects; `_current` are those of the queues."""
-        self._renewal = Renewal(owner.id, transport.publisher)
-        self._patience = transport.options.consumer_timeout / 2
         self._window = 0
         self._mark = 0
         """Numbers above it came through the open window."""
@@ -85,8 +83,6 @@ class AmqpConsumer(Consumer):
             channel = link.channel()
             self._base = self._transport.new_base()
             self._link, self._channel = link, channel
-            if self._patience:
-                link.watch(self._renew, self._patience / 4)
             channel.send(self._watch(channel))
         return channel
 
@@ -117,7 +113,6 @@ class AmqpConsumer(Consumer):
         self._sources.clear()
         self._current.clear()
         self._watched.clear()
-        self._renewal.reset()
         self._window = self._mark = 0
 
     def _unread(self) -> list[Arrival]:
@@ -170,20 +165,6 @@ class AmqpConsumer(Consumer):
         )
         self._current.clear()
         return data
-
-    def _renew(self) -> None:
-        """Have what is held for long delivered anew: see `caraway_amqp.renewal`."""
-        channel = self._channel
-        if channel is None or not (self._held or self._suspects):
-            return
-        now = monotonic()
-        due: dict[str, list[tuple[Arrival, int]]] = {}
-        for arrival in (*self._held.values(), *self._suspects):
-            if now - arrival.since >= self._patience:
-                count = arrival.delivery.attempt - (arrival.number not in self._held)
-                due.setdefault(arrival.queue, []).append((arrival, count))
-        for queue, arrivals in due.items():
-            self._renewal.renew(channel, queue, arrivals)
 
     def recede(self) -> None:
         channel, link = self._channel, self._link
