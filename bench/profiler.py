@@ -2,7 +2,13 @@
 
 ``python -m bench.profiler`` runs no-ops on the embedded default with the pool ``solo`` and
 prints, in microseconds a task, the functions and lines in which the time was spent.
-``--what send`` does so for `Task.delay`, ``--what bulk`` for `Task.delay_many`.
+``--what send`` does so for `Task.delay`, ``--what bulk`` for `Task.delay_many`, ``--what wait``
+for one that waits for each result of a worker in another process.
+
+``--on redis`` does it on a Redis of its own, ``--on far`` on the same 2 ms away, ``--on amqp``
+on a RabbitMQ node of its own without results, ``--on rpc`` there with results sent; with
+``--events`` task events are on.  Time that a lane waits for the server is by the clock, not of
+the processor: the difference of the two figures is what round trips cost.
 
 It samples by a timer of processor time, so that C code (SQLite, msgspec) counts to the line
 that calls it; ``--exact`` counts every call instead (cProfile), which makes small functions
@@ -28,9 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+from bench.processes import Worker as WorkerProcess
+from bench.processes import end_on_term
+from bench.servers import Servers
+from bench.suite import AMQP, FAR, REDIS, RPC
 from bench.work import MARKS, read_marks
 
 HOME = Path(__file__).resolve().parent.parent / ".bench"
+STORES: dict[str, dict[str, str]] = {
+    "sqlite": {}, "redis": REDIS, "far": FAR, "amqp": AMQP, "rpc": RPC,
+}  # fmt: skip
 INTERVAL = 0.001
 
 
@@ -99,10 +112,27 @@ def drain(app: Any, count: int) -> tuple[Callable[[], object], int]:
     return worker.run, count
 
 
+def wait(count: int) -> tuple[Callable[[], object], WorkerProcess]:
+    """``count`` round trips with a worker in another process, which is warm."""
+    from bench.apps import caraway_app
+
+    command = caraway_app.make().worker(processes=1, concurrency=1, pool="prefork")
+    worker = WorkerProcess(command, cwd=Path.cwd(), log=Path("worker.log"))
+    caraway_app.noop.delay().get(timeout=30)
+
+    def run() -> None:
+        for _ in range(count):
+            caraway_app.noop.delay().get(timeout=30)
+
+    return run, worker
+
+
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m bench.profiler", description=__doc__)
-    parser.add_argument("--what", choices=["drain", "send", "bulk"], default="drain")
+    parser.add_argument("--what", choices=["drain", "send", "bulk", "wait"], default="drain")
+    parser.add_argument("--on", choices=sorted(STORES), default="sqlite", help="the broker")
+    parser.add_argument("--events", action="store_true", help="task events on")
     parser.add_argument("--count", type=int, default=50_000)
     parser.add_argument("--top", type=int, default=25)
     parser.add_argument("--exact", action="store_true", help="cProfile, every call counted")
@@ -114,7 +144,14 @@ def main() -> int:
     os.environ[MARKS] = str(directory / "marks")
     keep = options.keep.resolve() if options.keep else None
     os.chdir(directory)
+    end_on_term()
+    servers = Servers(HOME)
+    worker: WorkerProcess | None = None
     try:
+        os.environ.update(servers.provide(STORES[options.on]))
+        os.environ["PYTHONPATH"] = str(HOME.parent)
+        if options.events:
+            os.environ["BENCH_EVENTS"] = "1"
         from bench.apps import caraway_app
 
         app, count = caraway_app.app, options.count
@@ -126,6 +163,8 @@ def main() -> int:
             def run() -> None:
                 for _ in range(count):
                     caraway_app.noop.delay()
+        elif options.what == "wait":
+            run, worker = wait(count)
         else:
             caraway_app.noop.delay()
 
@@ -158,6 +197,9 @@ def main() -> int:
         if not options.exact:
             sampler.show(count, cpu, options.top)
     finally:
+        if worker is not None:
+            worker.stop()
+        servers.close()
         os.chdir(HOME)
         shutil.rmtree(directory, ignore_errors=True)
     return 0

@@ -1,7 +1,8 @@
 """A million messages: does a full queue slow a lane down, does its memory grow?
 
 ``python -m bench.scale`` or ``python -m bench --scale``.  Drains, one lane, on the embedded
-default, each from an empty store:
+default, or with ``--store redis`` on a Redis of its own, which holds some 2 GB then; each from
+an empty store:
 
 - ``small``: 10,000 queued, the measure for the others
 - ``queued``: 1,000,000 queued; all are run, tenth by tenth
@@ -27,7 +28,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.processes import Worker, end_on_term, finish, has_proc
+from bench.redis_wire import evaluate
 from bench.report import table
+from bench.servers import Servers
+from bench.suite import REDIS
 from bench.work import MARKS, read_marks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +65,7 @@ def measure(case: str, count: int) -> dict[str, float]:
         fill(side, count)
     found = {"fill": time.perf_counter() - begin}
     found["grown"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    found["store"] = sum(path.stat().st_size for path in Path(".caraway").glob("*.db*")) / 2**20
+    found["store"] = store_bytes() / 2**20
     if due:
         time.sleep(max(0.0, due - time.time()) + 0.5)
     if case in {"queued", "due"}:
@@ -73,6 +77,16 @@ def measure(case: str, count: int) -> dict[str, float]:
         rate = drain(side, count if case == "beside" else 0)["rate"]
         found["rate"] = max(rate, found.get("rate", 0.0))
     return found
+
+
+def store_bytes() -> int:
+    """What the store holds: on the disk, or in the memory of Redis."""
+    url = os.environ.get("BENCH_REDIS")
+    if url:
+        return evaluate(
+            url, "return tonumber(redis.call('INFO', 'memory'):match('used_memory:(%d+)'))"
+        )
+    return sum(path.stat().st_size for path in Path(".caraway").glob("*.db*"))
 
 
 def fill(side: CarawaySide, count: int, countdown: float = 0.0) -> None:
@@ -124,6 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages")
     parser.add_argument("--case", choices=CASES, help="only this one (and small)")
+    parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
     parser.add_argument("--measure", choices=CASES, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     end_on_term()
@@ -134,10 +149,15 @@ def main(arguments: list[str] | None = None) -> int:
     HOME.mkdir(exist_ok=True)
     (HOME / ".gitignore").write_text("*\n")
     found: dict[str, dict[str, float]] = {}
-    for case in CASES:
-        if options.case and case not in {"small", options.case}:
-            continue
-        found[case] = _apart(case, count)
+    servers = Servers(HOME)
+    try:
+        for case in CASES:
+            if options.case and case not in {"small", options.case}:
+                continue
+            env = servers.provide(REDIS if options.store == "redis" else {})
+            found[case] = _apart(case, count, env)
+    finally:
+        servers.close()
     lines = []
     for case, one in found.items():
         ratio = one["rate"] / found["small"]["rate"]
@@ -167,18 +187,19 @@ def main(arguments: list[str] | None = None) -> int:
         "",
     ]
     print("\n" + table(head, lines))
-    (HOME / "scale.json").write_text(json.dumps(found, indent=2) + "\n")
+    name = "scale.json" if options.store == "sqlite" else f"scale-{options.store}.json"
+    (HOME / name).write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 
-def _apart(case: str, count: int) -> dict[str, float]:
+def _apart(case: str, count: int, more: dict[str, str]) -> dict[str, float]:
     """`measure` in a process and a directory of its own."""
     print(f"{case} ({count:,}) ...", file=sys.stderr, flush=True)
     directory = Path(tempfile.mkdtemp(prefix="scale-", dir=HOME))
     try:
         (directory / "caraway.toml").write_text("")
         env = {key: value for key, value in os.environ.items() if not key.startswith("CARAWAY_")}
-        env |= {"PYTHONPATH": str(ROOT), MARKS: str(directory / "marks")}
+        env |= more | {"PYTHONPATH": str(ROOT), MARKS: str(directory / "marks")}
         command = [sys.executable, "-m", "bench.scale"]
         command += ["--measure", case, "--count", str(count)]
         output, errors = finish(command, cwd=directory, env=env, timeout=900)
