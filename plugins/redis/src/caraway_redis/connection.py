@@ -245,8 +245,12 @@ class Link:
                     limit = max(0.001, end - monotonic())
                 wire.send(packed, limit)
                 got = [wire.read(limit) for _ in range(answers)]
-            except BaseException:
+            except BaseException as exc:
                 self._drop(wire)
+                if isinstance(exc, OperationalError):
+                    # Whatever ended this one: the idle ones are no better, and each would
+                    # be waited for as long.
+                    self.disconnect()
                 raise
             self._give(wire)
         except OperationalError as exc:

@@ -28,6 +28,8 @@ from caraway_redis.wires import Wire, pack
 if TYPE_CHECKING:
     from caraway_redis.connection import Link
 
+_PATIENCE = 5.0
+"""Seconds for the answer to a read; after it the connection is taken for dead."""
 _LINGER = 5.0
 """Seconds for which channels of a wait that found some of its results stay subscribed:
 a group's members are waited for again and again."""
@@ -78,8 +80,9 @@ class Listener:
         self._lock = threading.Lock()
         self._wire: Wire | None = None
         self._channels: dict[str, _Channel] = {}
-        self._reads: deque[list[str]] = deque()
-        """Ids of the reads whose answers are still to come, in order."""
+        self._reads: deque[tuple[list[str], float]] = deque()
+        """Ids of the reads whose answers are still to come, and when they were sent; in
+        order."""
         self._reading = False
         self._timer: threading.Timer | None = None
 
@@ -196,7 +199,7 @@ class Listener:
         for begin in range(0, len(ids), 1000):
             some = ids[begin : begin + 1000]
             keys = [self._key + task_id for task_id in some]
-            self._reads.append(some)
+            self._reads.append((some, monotonic()))
             try:
                 wire.send(pack("SUBSCRIBE", *keys) + pack("MGET", *keys), 5.0)
             except OperationalError:
@@ -266,8 +269,11 @@ class Listener:
                     return
                 poll = select.poll()
                 poll.register(wire.fileno(), select.POLLIN)
-                if not poll.poll(left * 1000):
-                    return
+                if not poll.poll(min(left, _PATIENCE) * 1000):
+                    if self._reads and monotonic() - self._reads[0][1] >= _PATIENCE:
+                        # The network swallows what is sent: nobody would ever be told.
+                        raise translate(TimeoutError("timed out"), self._link.place)
+                    continue
             answer = wire.read(5.0)
             with self._lock:
                 self._dispatch(answer)
@@ -281,7 +287,7 @@ class Listener:
             return
         if not self._reads:
             return
-        ids = self._reads.popleft()
+        ids, _ = self._reads.popleft()
         if isinstance(answer, Exception):
             raise translate(answer, self._link.place) from answer
         for task_id, value in zip(ids, answer, strict=True):

@@ -25,7 +25,7 @@ class Options(Struct, frozen=True, kw_only=True):
     """Options of the transport and the backend.
 
     Attributes:
-        socket_timeout: seconds for one command's answer; default 30.
+        socket_timeout: seconds for one command's answer; default 5.
         socket_connect_timeout: seconds to connect; 0 is the setting
             `broker_connection_timeout`.
         socket_keepalive: have the system notice dead peers; default True.
@@ -79,7 +79,7 @@ class Options(Struct, frozen=True, kw_only=True):
         result_chord_ordered: results of a chord's header in the order of its members.
     """
 
-    socket_timeout: float = 30.0
+    socket_timeout: float = 5.0
     socket_connect_timeout: float = 0.0
     socket_keepalive: bool = True
     socket_keepalive_options: dict[int, int] = {}

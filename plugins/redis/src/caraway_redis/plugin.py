@@ -7,7 +7,7 @@ from caraway.plugins import BackendEntry, Capability, Option, TransportEntry, ho
 _SCHEMES = ("redis", "rediss", "sentinel", "valkey", "valkeys", "socket")
 
 _CONNECTION = (
-    Option("socket_timeout", "duration", None, "For one command's answer; 30.", "seconds"),
+    Option("socket_timeout", "duration", None, "For one command's answer; 5.", "seconds"),
     Option("socket_connect_timeout", "duration", None, "To connect; broker_connection_timeout."),
     Option("socket_keepalive", "bool", None, "Have the system notice dead peers; true."),
     Option("max_connections", "int", None, "Most of a process's pool; broker_pool_limit."),

@@ -55,6 +55,9 @@ _SWEPT = 100
 """Owners whose lease ended that one sweep ends."""
 _AT_ONCE = 1000
 """Revocations written at a time."""
+_RENEWAL = 2.0
+"""Seconds for the answer to a renewal: where the network swallows it, there must be time
+for another one before the lease lapses."""
 _LITERAL = {ord(char): f"\\{char}" for char in "\\*?[]^"}
 """What Redis' patterns would take for one of their signs."""
 
@@ -315,7 +318,8 @@ class RedisTransport(Transport):
     def renew(self, owners: Sequence[OwnerId]) -> Sequence[OwnerId]:
         if not owners:
             return ()
-        lost = self.link.run(RENEW, (self.keys.owners, self.keys.leases), owners)
+        keys = (self.keys.owners, self.keys.leases)
+        lost = self.link.run(RENEW, keys, owners, timeout=_RENEWAL)
         return [owner.decode() for owner in lost]
 
     def reclaim(self, owner: OwnerId) -> int:
