@@ -23,9 +23,15 @@ class ByKombu(TransportSuite):
     virtual_clock = False
     scheme = ""
 
+    # It takes a dozen round trips to move one delayed message.
+
     def test_messages_become_due_one_by_one(self) -> None:
-        self.tick = 1.0  # type: ignore[misc] # it takes a dozen round trips to move one
+        self.tick = 1.0  # type: ignore[misc]
         super().test_messages_become_due_one_by_one()
+
+    def test_a_message_is_not_delivered_before_it_is_due(self) -> None:
+        self.tick = 1.0  # type: ignore[misc]
+        super().test_a_message_is_not_delivered_before_it_is_due()
 
     def test_a_batch_of_thousands_arrives_whole_and_in_order(self) -> None:
         """One thousand: kombu needs four round trips for each."""

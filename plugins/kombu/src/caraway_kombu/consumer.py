@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from caraway.errors import CarawayError, TransportError
+from caraway.errors import CarawayError, TransportError, TransportUnavailable
 from caraway.interfaces.transport import Consumer
 from caraway.message import Delivery, Message, Owner, Queue, Settlement, Tag
 from caraway_kombu.delays import Delays
+from caraway_kombu.facts import Keeps
 from caraway_kombu.marks import DEAD, Found
 
 if TYPE_CHECKING:
@@ -280,31 +281,36 @@ class KombuConsumer(Consumer):
                 return
             self._closed = True
             try:
-                for held in self._backwards():
-                    self._link.give_back(held.queue, held.found, held.found.marks())
-            except CarawayError as exc:
-                import logging
-
-                logging.getLogger("caraway.kombu").warning(
-                    "what was fetched could not be given back: %s; it %s",
-                    exc, _LEFT[self._facts.keeps],
-                )  # fmt: skip
+                self._give_all_back()
             finally:
                 self._end()
 
-    def _backwards(self) -> Iterator[Held]:
+    def _give_all_back(self) -> None:
         held = [each for each in self._held.values() if self._ours(each)]
         self._held.clear()
-        yield from held
+        for at, each in enumerate(held):
+            try:
+                self._link.give_back(each.queue, each.found, each.found.marks())
+            except CarawayError as exc:
+                import logging
+
+                away = isinstance(exc, TransportUnavailable)
+                logging.getLogger("caraway.kombu").warning(
+                    "%d fetched messages could not be given back: %s; what was held %s",
+                    len(held) - at if away else 1, exc, _LEFT[self._facts.keeps],
+                )  # fmt: skip
+                if away:
+                    return
 
     def _end(self) -> None:
         self._closed = True
+        self._transport.ended(self)
         self._link.close()
         os.close(self._ears)
         os.close(self._mouth)
 
 
-_LEFT: dict[str, Any] = {
+_LEFT: dict[Keeps, str] = {
     "connection": "comes back when the broker ends the connection",
     "timeout": "comes back after the visibility timeout",
     "sweep": "comes back with the next worker",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import (
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from caraway_kombu.facts import Facts
 
 NOT_FOUND = 404
-_OURS = (TypeError, ValueError, KeyError, AttributeError, IndexError, NotImplementedError)
+_OURS = (
+    *(TypeError, ValueError, KeyError, AttributeError, IndexError, NotImplementedError),
+    struct.error,
+)
 """Errors of a program rather than of a broker: trying again won't help."""
 
 

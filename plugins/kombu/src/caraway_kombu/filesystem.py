@@ -188,10 +188,12 @@ class Channel(kombus.Channel):  # type: ignore[misc]
     # -- queues ------------------------------------------------------------------------
 
     def caraway_queues(self) -> Sequence[str]:
-        """Names of queues in which there is something."""
+        """Names of queues in which there is something, and of those bound to an exchange."""
         self._changed = -1
         self._find("")
-        ends = [end[1:-4] for end, names in self._names.items() if names and end.endswith(".msg")]
+        ends = {end[1:-4] for end, names in self._names.items() if names and end.endswith(".msg")}
+        for path in self.control_folder.glob("*.exchange"):
+            ends.update(row.queue for row in self.get_table(path.stem))
         return [end.replace("%2F", "/") for end in ends]
 
     def caraway_ping(self) -> None:

@@ -136,8 +136,13 @@ class Link:
         self._declared.add((queue.name, exchange, key))
 
     def forget(self, queue: str) -> None:
-        """It was deleted: declare it again before it is used."""
-        self._declared = {entry for entry in self._declared if entry[0] != queue}
+        """It was deleted, with its rungs: declare it again before it is used."""
+        rungs = f"{queue}.delay."
+        self._declared = {
+            entry
+            for entry in self._declared
+            if entry[0] != queue and not entry[0].startswith(rungs)
+        }
 
     def size(self, queue: str) -> int:
         """How many messages are ready; 0 if there is no such queue."""

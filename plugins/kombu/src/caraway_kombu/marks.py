@@ -23,7 +23,12 @@ EXPIRES = "caraway-expires"
 DEAD = "caraway-dead"
 """Table of what is known of a dead letter."""
 _OWN = frozenset({ATTEMPTS, DUE, LOOK, EXPIRES, DEAD, "redelivered", "x-redelivered"})
-_ENVELOPE = ("delivery_info", "delivery_tag", "body_encoding", "headers", "application_headers")
+_ENVELOPE = frozenset(
+    {
+        "delivery_info", "delivery_tag", "body_encoding", "headers", "application_headers",
+        "content_type", "content_encoding",
+    }
+)  # fmt: skip
 
 
 class Found(Struct, gc=False):

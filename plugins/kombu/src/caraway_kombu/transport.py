@@ -6,7 +6,6 @@ Also the base of bundles for one such transport: see docs/plugin-authors/kombu.m
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -57,12 +56,16 @@ class KombuTransport(Transport):
         self._lock = threading.Lock()
         self._known: set[str] = set()
         self._delays = Delays(facts.ladder, context.clock, context.monotonic)
-        self._consumers: weakref.WeakSet[KombuConsumer] = weakref.WeakSet()
+        self._consumers: set[KombuConsumer] = set()
         self._closed = False
 
     def connect(self) -> Link:
         """A link of its own, for whoever needs one."""
         return Link(self.address)
+
+    def ended(self, consumer: KombuConsumer) -> None:
+        """A consumer was closed."""
+        self._consumers.discard(consumer)
 
     def known(self, queue: str) -> None:
         """Remember a queue for `stats`."""
