@@ -88,6 +88,12 @@ def mark(path, text):
     return text
 
 
+@app.task(name="side.work", ignore_result=True)
+def work(path, n):
+    time.sleep(0.02)
+    mark(path, n)
+
+
 @app.task(name="side.errmark")
 def errmark(task_id, path):
     mark(path, task_id)
@@ -165,6 +171,11 @@ def get(id, timeout=20):  # noqa: A002
 def send(task, args=(), kwargs=None, options=None, every=False):
     found = app.tasks[f"side.{task}"]
     return keep(found.apply_async(EVERY if every else args, kwargs or {}, **prepared(options)))
+
+
+def send_work(path, numbers):
+    for n in numbers:
+        work.apply_async((path, n))
 
 
 def call(task, **order):
@@ -326,7 +337,7 @@ def control(command, arguments=None, destination=None):
 ORDERS = {
     each.__name__: each
     for each in (
-        call, send, get, state, same, send_chain, send_bad_chain, send_group,
+        call, send, send_work, get, state, same, send_chain, send_bad_chain, send_group,
         chord_in_chord, groups_in_chord, send_chord, send_bad_chord,
         chord_of_chains, chain_fails_in_chord, chord_in_chain, chord_with_killed_member,
         builtin, revoke, inspect, control,

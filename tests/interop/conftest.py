@@ -61,6 +61,7 @@ class Place:
         python: of the environment with Celery.
         folder: for logs and whatever programs write.
         options: ``broker_transport_options`` of all.
+        settings: of Caraway's programs.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Place:
         python: Path,
         folder: Path,
         options: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         self.kind = kind
         self.broker = broker
@@ -83,6 +85,7 @@ class Place:
             "INTEROP_BROKER": broker,
             "INTEROP_BACKEND": backend,
             "INTEROP_OPTIONS": json.dumps(options or {}),
+            "INTEROP_SETTINGS": json.dumps(settings or {}),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(HERE),
         }
@@ -264,6 +267,12 @@ def redis_url() -> Iterator[str]:
         yield running.url
 
 
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    with server("rabbitmq") as running:
+        yield running.url
+
+
 @pytest.fixture(scope="session", params=["redis", "rabbitmq"])
 def place(
     request: pytest.FixtureRequest,
@@ -273,13 +282,20 @@ def place(
 ) -> Iterator[Place]:
     """A broker with a worker of each kind."""
     kind = request.param
+    broker = request.getfixturevalue(f"{kind}_url")
+    folder = tmp_path_factory.mktemp(f"interop-{kind}")
+    with both_workers(Place(kind, broker, redis_url, celery, folder)) as made:
+        yield made
+
+
+@contextmanager
+def both_workers(made: Place, slots: int = 4) -> Iterator[Place]:
+    """The place, with a worker of each kind while the block runs."""
     with ExitStack() as stack:
-        broker = redis_url if kind == "redis" else stack.enter_context(server(kind)).url
-        folder = tmp_path_factory.mktemp(f"interop-{kind}")
-        made = Place(kind, broker, redis_url, celery, folder)
+        options = ("-c", str(slots), "-Q")
         workers = [
-            made.start("caraway", "ours", "-c", "4", "-Q", "ours,ours.slow"),
-            made.start("celery", "theirs", "-c", "4", "-Q", "theirs,theirs.slow"),
+            made.start("caraway", "ours", *options, "ours,ours.slow"),
+            made.start("celery", "theirs", *options, "theirs,theirs.slow"),
         ]
         for worker in workers:
             stack.callback(worker.end)

@@ -22,6 +22,7 @@ app = Caraway(
     backend=os.environ["INTEROP_BACKEND"],
     task_default_queue=os.environ["INTEROP_QUEUE"],
     broker_transport_options=json.loads(os.environ.get("INTEROP_OPTIONS", "{}")),
+    **json.loads(os.environ.get("INTEROP_SETTINGS", "{}")),
 )
 
 
@@ -82,6 +83,12 @@ def mark(path: str, text: str) -> str:
     with Path(path).open("a") as file:
         file.write(f"{text}\n")
     return text
+
+
+@app.task(name="side.work", ignore_result=True)
+def work(path: str, n: int) -> None:
+    time.sleep(0.02)
+    mark(path, str(n))
 
 
 @app.task(name="side.errmark")
@@ -165,6 +172,10 @@ def send(
     return keep(found.apply_async(EVERY if every else args, kwargs or {}, **prepared(options)))
 
 
+def send_work(path: str, numbers: list[int]) -> None:
+    work.delay_many([(path, n) for n in numbers])
+
+
 def call(task: str, **order: Any) -> Any:
     return get(send(task, **order))
 
@@ -218,7 +229,7 @@ def inspect(command: str, timeout: float = 2) -> Any:
 ORDERS: dict[str, Any] = {
     each.__name__: each
     for each in (
-        call, send, get, state, same, send_chain, builtin, revoke, inspect,
+        call, send, send_work, get, state, same, send_chain, builtin, revoke, inspect,
     )
 } | {"every": lambda: [type(value).__name__ for value in EVERY]}  # fmt: skip
 

@@ -203,6 +203,8 @@ class Signature(dict[str, Any], Generic[R]):
         for name, value in options.items():
             if value is not None:
                 mine[name] = value
+        if not mine.get("reply_to") and self.app.replies:
+            mine["reply_to"] = self.app.reply_to  # whoever sends it, the result is ours
         return AsyncResult(mine["task_id"], app=self.app, task_name=self.name)
 
     def set(self, immutable: bool | None = None, **options: Any) -> Signature[R]:  # noqa: FBT001
