@@ -100,6 +100,7 @@ NOT_SETTINGS = {
     *("worker_start", "worker_stop", "worker_process_init", "worker_process_shutdown"),
     *("worker_before_create_process", "beat_init", "beat_embedded_init", "result_type"),
     "task_queue",
+    "result_chord_ordered",  # of Celery's options of the Redis backend
 }
 
 

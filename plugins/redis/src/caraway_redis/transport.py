@@ -197,7 +197,9 @@ class RedisTransport(Transport):
             consumer.discard()
             raise TransportError(
                 f"owner {owner.id} is consuming already",
-                hint="An owner id is never used twice: make one with new_owner_id().",
+                hint="An owner id is never used twice: make one with new_owner_id(). If the "
+                "setting broker_url lists one database twice, as Celery does for Sentinels: "
+                "write their hosts into one URL, sentinel://one,two,three/0.",
             )
         self._consumers.add(consumer)
         return consumer
