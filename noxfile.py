@@ -196,7 +196,10 @@ def plugins(session: nox.Session, bundle: str | None) -> None:
     session.install(
         *("--quiet", "--force-reinstall", "--no-deps"), *map(str, sorted(dist.glob("*.whl")))
     )
-    session.install("--quiet", "-c", "constraints.txt", *map(str, sorted(dist.glob("*.whl"))))
+    project = tomllib.loads((ROOT / path / "pyproject.toml").read_text())["project"]
+    drivers = project.get("optional-dependencies", {}).get("test", [])
+    wheels = map(str, sorted(dist.glob("*.whl")))
+    session.install("--quiet", "-c", "constraints.txt", *wheels, *drivers)
     pytest(session, f"plugin-{bundle}", [f"{path}/tests"])
 
 

@@ -80,8 +80,11 @@ def test_the_rest_of_the_url_is_kombu_s(make: Any) -> None:
 
 
 def test_a_driver_of_the_transport_s_own_stays_in_the_url(make: Any, tmp_path: Path) -> None:
-    transport = make(f"kombu+sqla+sqlite:///{tmp_path}/q.db")
-    assert transport.address.connection().hostname == f"sqlite:///{tmp_path}/q.db"
+    transport = make(f"kombu+redis+socket://{tmp_path}/redis.sock")
+    client = transport.address.connection()
+    assert client.hostname == f"socket://{tmp_path}/redis.sock"
+    assert type(client.transport).__name__ == "Transport"
+    assert client.transport.driver_type == "redis"
 
 
 def test_transport_options_reach_kombu_as_they_are(make: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import Empty
@@ -254,14 +253,16 @@ class Link:
         while len(found) < limit:
             held = len(qos._delivered) - len(qos._dirty)
             channel.basic_qos(prefetch_count=held + limit - len(found))
+            empty = False
             try:
                 channel._get_many([queue], timeout=0)
-            except (Empty, socket.timeout):
-                break
-            if not self._arrived:
-                break
+            except (Empty, TimeoutError):
+                empty = True  # some may have come before it was
+            empty = empty or not self._arrived
             while self._arrived:
                 found.append(find(self._arrived.popleft()))
+            if empty:
+                break
         return found
 
     def ack(self, tags: Iterable[Any]) -> None:
@@ -325,7 +326,7 @@ class Link:
         self.channel()
         try:
             self._transport.drain_events(self._raw, timeout=timeout)
-        except (Empty, socket.timeout, TimeoutError):
+        except (Empty, TimeoutError):
             return
         except Exception as exc:
             self.close()
