@@ -46,6 +46,14 @@ def channel(link: Link, topic: Topic) -> str:
     return name
 
 
+def _publish(name: bytes, payload: bytes) -> bytes:
+    """The command, packed here: hiredis takes ten times as long for what is large, as the
+    events of a batch of tasks are."""
+    return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        len(name), name, len(payload), payload,
+    )  # fmt: skip
+
+
 class RedisBroadcast(Broadcast):
     """The channels of one database."""
 
@@ -71,7 +79,7 @@ class RedisBroadcast(Broadcast):
                     packed.append(pack("EXPIRE", self._keys.prefix + queue, _REPLIES_TTL))
             else:
                 heard.append(len(packed))
-                packed.append(pack("PUBLISH", channel(self._link, topic), payload))
+                packed.append(_publish(channel(self._link, topic).encode(), payload))
         if not packed:
             return 0
         answers = self._link.exchange(b"".join(packed), len(packed))
