@@ -91,6 +91,7 @@ OURS = {
     "redis": "Caraway, Redis",
     "far": "Caraway, Redis 2 ms away",
     "amqp": "Caraway, RabbitMQ",
+    "rpc": "Caraway, RabbitMQ, results",
     "caraway": "Caraway, SQLite",
 }
 """First part of the keys of our jobs, by store."""

@@ -66,6 +66,9 @@ def jobs(*, quick: bool) -> list[Job]:
     def amqp(key: str, workload: str, options: dict[str, float | str], **env: str) -> Job:
         return ours("RabbitMQ", "amqp", key, workload, options, AMQP | env)
 
+    def rpc(key: str, workload: str, options: dict[str, float | str]) -> Job:
+        return ours("RabbitMQ, results", "rpc", key, workload, options, RPC)
+
     def sqlite(key: str, workload: str, options: dict[str, float | str]) -> Job:
         return ours("SQLite", "caraway", key, workload, options, {})
 
@@ -92,12 +95,13 @@ def jobs(*, quick: bool) -> list[Job]:
         bare("amqp", "amqp", count(50_000), **AMQP),
         amqp("drain1", "drain", count(50_000)),
         amqp("events", "drain", count(50_000), BENCH_EVENTS="1"),
-        amqp("results", "drain", count(50_000), BENCH_RPC="1"),
         amqp("drain2", "drain", count(50_000) | _TWO),
         amqp("single", "single", count(2_000)),
         amqp("bulk", "bulk", count(50_000)),
-        amqp("roundtrip", "roundtrip", count(1_000) | _TWO, BENCH_RPC="1"),
-        amqp("idle", "idle", idle, BENCH_RPC="1"),
+        rpc("drain1", "drain", count(50_000)),
+        rpc("drain2", "drain", count(50_000) | _TWO),
+        rpc("roundtrip", "roundtrip", count(1_000) | _TWO),
+        rpc("idle", "idle", idle),
         bare("sqlite", "sqlite", count(50_000)),
         sqlite("drain1", "drain", count(50_000)),
         sqlite("drain2", "drain", count(50_000) | _TWO),
@@ -160,7 +164,7 @@ PEERS: dict[str, Peer] = {
     "arq": Peer("arq", "arq, Redis", "redis", REDIS, _ALL, 0.3, naps="asyncio"),
     "celery-far": Peer("celery", "Celery, Redis 2 ms away", "far", FAR, _AWAY, 0.4),
     "celery-amqp": Peer("celery", "Celery, RabbitMQ", "amqp", AMQP, _PLAIN),
-    "celery-rpc": Peer("celery", "Celery, RabbitMQ, results", "amqp", RPC, _SENT),
+    "celery-rpc": Peer("celery", "Celery, RabbitMQ, results", "rpc", RPC, _SENT),
 }  # fmt: skip
 """By key, which is the first part of the keys of its jobs."""
 
@@ -236,6 +240,17 @@ def plan(own: list[Job], others: dict[str, list[Job]], rounds: int) -> list[tupl
 
 LEAST = frozenset(
     {"p50", "p99", "max", "cpu", "wakeups", "pss", "rss", "private", "processes", "first"}
-    | {"stored", "stop", "seconds", "bare", "caraway", "app", "rested", "rested99"}
+    | {
+        "stored",
+        "stop",
+        "seconds",
+        "bare",
+        "caraway",
+        "app",
+        "rested",
+        "rested99",
+        "hot50",
+        "hot99",
+    }
 )
 """Figures of which less is better; of the others the greatest is kept."""
