@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("caraway.cli.status", "List the workers that are alive."),
     "inspect": ("caraway.cli.inspect", "Ask the workers that are alive."),
     "control": ("caraway.cli.control", "Change the workers that are alive."),
+    "events": ("caraway.cli.events", "Print what happens to tasks and workers."),
     "config": ("caraway.cli.config", "Show and check settings."),
     "plugins": ("caraway.cli.plugins", "List, show and check plugins."),
     "doctor": ("caraway.cli.doctor", "Check the whole set-up, and say what to do."),

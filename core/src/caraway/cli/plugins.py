@@ -368,6 +368,9 @@ def _entry(role: str, entry: AnyEntry) -> Iterator[str]:
     capabilities = sorted(c.value for c in getattr(entry, "capabilities", ()))
     if capabilities:
         yield f"    capabilities  {', '.join(capabilities)}"
+    for name, those in sorted(getattr(entry, "by_driver", {}).items()):
+        words = ", ".join(sorted(c.value for c in those))
+        yield f"      with +{name}: {words or 'none'}"
     driver = getattr(entry, "driver", "")
     if driver:
         yield f"    driver        {driver} {_version(driver)}"

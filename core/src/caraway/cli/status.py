@@ -1,9 +1,9 @@
-"""``caraway status``: the workers that are alive, as the broker sees them."""
+"""``caraway status``: the workers that are alive, as the broker sees them and as they say."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +20,8 @@ class WorkerStatus(Struct, frozen=True):
 
     Attributes:
         pids: of its lanes; the supervisor, which consumes nothing, isn't among them.
-        lease: seconds until the first of its leases ends unless renewed.
+        lease: seconds until the first of its leases ends unless renewed; None of a worker
+            that the broker doesn't list, as Celery's.
         answers: whether it answered a ping; None if it wasn't asked.
     """
 
@@ -30,7 +31,7 @@ class WorkerStatus(Struct, frozen=True):
     pids: list[int]
     queues: list[str]
     held: int
-    lease: float
+    lease: float | None
     answers: bool | None = None
 
 
@@ -53,13 +54,37 @@ def gather(owners: Iterable[OwnerStats], now: float) -> list[WorkerStatus]:
     ]
 
 
+def asked(
+    workers: Iterable[WorkerStatus], nodes: Iterable[str], destination: Collection[str] | None
+) -> list[WorkerStatus]:
+    """The workers after a ping: those that the broker lists, and those that answered."""
+    answered = set(nodes)
+    known = [
+        structs.replace(worker, answers=worker.name in answered)
+        for worker in workers
+        if destination is None or worker.name in destination
+    ]
+    others = answered - {worker.name for worker in known}
+    known += [
+        WorkerStatus(node, node.partition("@")[2], 0, [], [], 0, None, answers=True)
+        for node in others
+    ]
+    return sorted(known, key=lambda worker: worker.name)
+
+
 @click.command("status")
 @click.option("--ping", is_flag=True, help="Also ask each worker to answer.")
+@click.option("-d", "--destination", metavar="NODES", help="Only these, with commas between.")
 @click.option("-t", "--timeout", default=1.0, show_default=True, help="Seconds to wait for that.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("-j", "--json", "as_json", is_flag=True, help="As JSON.")
 @pass_program
-def command(program: Program, /, *, ping: bool, timeout: float, as_json: bool) -> int:
+def command(
+    program: Program, /, *, ping: bool, destination: str | None, timeout: float, as_json: bool
+) -> int:
     """List the workers that are alive. Exit code 1 if there is none, or one is mute.
+
+    Celery's workers, and all where the broker keeps no list, are found only by asking:
+    --ping, which is the default there.
 
     \b
     Examples:
@@ -69,12 +94,19 @@ def command(program: Program, /, *, ping: bool, timeout: float, as_json: bool) -
     from caraway.cli import broker, exits, output
     from caraway.interfaces import Capability
 
-    transport = broker.transport_with(program, Capability.INSPECT, "list its workers")
-    workers = gather(transport.owners(), time.time())
-    if ping and workers:
-        replies = program.client().control.ping(timeout=timeout)
-        nodes = {node for reply in replies for node in reply}
-        workers = [structs.replace(worker, answers=worker.name in nodes) for worker in workers]
+    transport = program.client().transport
+    workers: list[WorkerStatus] = []
+    if Capability.INSPECT in transport.capabilities:
+        workers = gather(transport.owners(), time.time())
+    else:
+        ping = True
+    nodes = None if destination is None else [n.strip() for n in destination.split(",")]
+    if ping:
+        broker.transport_with(program, Capability.BROADCAST, "reach its workers")
+        replies = program.client().control.ping(destination=nodes, timeout=timeout)
+        workers = asked(workers, [node for reply in replies for node in reply], nodes)
+    elif nodes is not None:
+        workers = [worker for worker in workers if worker.name in nodes]
     if as_json:
         output.emit_json(workers)
     else:

@@ -32,6 +32,7 @@ _SETTINGS = {
     "disable_prefetch": "worker_disable_prefetch",
     "pool_start_method": "worker_pool_start_method",
     "task_events": "worker_send_task_events",
+    "heartbeat_interval": "worker_heartbeat_interval",
     "health": "worker_health_address",
     "health_file": "worker_health_file",
     "log_json": "worker_log_json",
@@ -131,7 +132,13 @@ def _elsewhere(_context: click.Context, param: click.Parameter, value: Any) -> N
 @click.option("--max-memory-per-child", metavar="KIB", help="Replace a process of this size.")
 @click.option("--disable-prefetch", is_flag=True, help="Take only what can start now.")
 @click.option("--purge", is_flag=True, help="Empty the queues first.  Their tasks are lost.")
-@click.option("-E", "--task-events", is_flag=True, help="Publish events (no effect yet).")
+@click.option("-E", "--task-events", is_flag=True, help="Publish events of tasks, for monitors.")
+@click.option(
+    "--heartbeat-interval",
+    metavar="SECONDS",
+    help="Publish the event worker-heartbeat so often.  [default: 2]",
+)
+@click.option("--without-heartbeat", is_flag=True, help="Publish no heartbeats.")
 @click.option(
     "--health",
     metavar="HOST:PORT",
@@ -150,8 +157,6 @@ def _elsewhere(_context: click.Context, param: click.Parameter, value: Any) -> N
 @click.option("-O", "optimization", hidden=True, expose_value=False)
 @click.option("--without-gossip", is_flag=True, hidden=True, expose_value=False)
 @click.option("--without-mingle", is_flag=True, hidden=True, expose_value=False)
-@click.option("--without-heartbeat", is_flag=True, hidden=True, expose_value=False)
-@click.option("--heartbeat-interval", hidden=True, expose_value=False)
 @click.option("-D", "--detach", is_flag=True, hidden=True, expose_value=False, callback=_elsewhere)
 @click.option("-B", "--beat", is_flag=True, hidden=True, expose_value=False, callback=_elsewhere)
 @click.option("--uid", hidden=True, expose_value=False, callback=_elsewhere)
@@ -169,6 +174,7 @@ def command(
     logfile: str | None,
     pidfile: str | None,
     reload: bool,
+    without_heartbeat: bool,
     **options: Any,
 ) -> int:
     """Steps: settings from the options, app, logging, the worker, its banner, run."""
@@ -178,6 +184,8 @@ def command(
 
         if not reloading.is_child():
             return reloading.run([os.getcwd()], say=lambda text: click.echo(text, err=True))
+    if without_heartbeat:
+        options["heartbeat_interval"] = "0"
     _to_settings(options)
     app = program.app()
     _import_more(include)

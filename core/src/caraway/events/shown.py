@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 REPR_SIZE = 1024
 """Characters of a text at most."""
-_LARGE = 16 * 1024
+LARGE = 16 * 1024
 """Bytes of a body beyond which its beginning is shown, and nothing decoded."""
 
 
@@ -36,7 +36,7 @@ def shown(message: Message, load: Callable[[Message], tuple[Any, Any, Any]]) -> 
     if type(args) is str:
         return args[:REPR_SIZE], str(headers.get("kwargsrepr") or "{}")[:REPR_SIZE]
     body = message.body
-    if len(body) > _LARGE:
+    if len(body) > LARGE:
         return f"<{len(body)} bytes of {message.content_type}>", "{}"
     try:
         values, named, _ = load(message)

@@ -29,6 +29,9 @@ UNBIND = Script("unbind")
 _REPLIES_TTL = 600
 """Seconds after which a list of replies that nobody reads ends."""
 _BLOCK = 30.0
+"""Seconds for which one wait for replies lasts before it is sent anew."""
+_PATIENCE = 5.0
+"""Seconds for an answer that must be on its way."""
 
 
 def channel(link: Link, topic: Topic) -> str:
@@ -119,6 +122,8 @@ class RedisSubscription(Subscription):
         self._channels: Wire | None = None
         self._popper: Wire | None = None
         self._popping = False
+        # When each was heard of last, and since when it owes us an answer.
+        self._heard = self._asked = self._popped_at = 0.0
         self._backlog: deque[Notice] = deque()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -137,21 +142,49 @@ class RedisSubscription(Subscription):
         self._link.check()
         if self._lists and monotonic() - self._refreshed > _REPLIES_TTL / 3:
             self._bind()
+        self._look_after()
         if self._patterns and self._channels is None:
             wire = self._link.wire()
-            wire.send(pack("PSUBSCRIBE", *self._patterns), 5.0)
+            wire.send(pack("PSUBSCRIBE", *self._patterns), _PATIENCE)
             for _ in self._patterns:
-                answer = wire.read(5.0)
+                answer = wire.read(_PATIENCE)
                 if isinstance(answer, Exception):
                     raise wire.broken(answer) from answer
                 self._keep(answer)
             self._channels = wire
+            self._heard, self._asked = monotonic(), 0.0
         if self._lists and self._popper is None:
             self._popper = self._link.wire()
             self._popping = False
         if self._popper is not None and not self._popping:
-            self._popper.send(pack("BRPOP", *self._lists, _BLOCK), 5.0)
+            self._popper.send(pack("BRPOP", *self._lists, _BLOCK), _PATIENCE)
             self._popping = True
+            self._popped_at = monotonic()
+
+    def _look_after(self) -> None:
+        """See that no connection is half-open: it would say nothing for ever.
+
+        Raises:
+            OperationalError: one was; it is made anew with the next call.
+        """
+        now = monotonic()
+        every = self._link.options.health_check_interval
+        wire = self._channels
+        if wire is not None:
+            if self._asked and now - self._asked > _PATIENCE:
+                self._channels = None
+                raise wire.broken(TimeoutError("timed out"))
+            if not self._asked and 0 < every < now - self._heard:
+                self._asked = now
+                try:
+                    wire.send(pack("PING"), _PATIENCE)
+                except OperationalError:
+                    self._channels = None
+                    raise
+        wire = self._popper
+        if wire is not None and self._popping and now - self._popped_at > _BLOCK + _PATIENCE:
+            self._popper = None
+            raise wire.broken(TimeoutError("timed out"))
 
     def _bind(self) -> None:
         """Have replies led to our lists, for a while, as kombu has it for queues that
@@ -172,7 +205,7 @@ class RedisSubscription(Subscription):
         end = monotonic() + timeout
         while True:
             self._connect()
-            if self._backlog or self._read(max(0.0, end - monotonic())):
+            if self._backlog or self._read(max(0.0, min(end - monotonic(), _PATIENCE))):
                 notices = list(self._backlog)
                 self._backlog.clear()
                 return notices
@@ -203,7 +236,7 @@ class RedisSubscription(Subscription):
 
     def _take(self, wire: Wire) -> None:
         try:
-            answer = wire.read(5.0)
+            answer = wire.read(_PATIENCE)
             while True:
                 if isinstance(answer, Exception):
                     raise wire.broken(answer) from answer
@@ -211,10 +244,11 @@ class RedisSubscription(Subscription):
                     self._popping = False
                     self._popped(answer)
                     return
+                self._heard, self._asked = monotonic(), 0.0
                 self._keep(answer)
                 if not wire.buffered():
                     return
-                answer = wire.read(5.0)
+                answer = wire.read(_PATIENCE)
         except OperationalError:
             if wire is self._popper:
                 self._popper = None
