@@ -130,6 +130,10 @@ class Place:
                     process.kill()
                     process.wait()
 
+    def depths(self) -> list[int]:
+        """Messages that are ready or held elsewhere, of the queue."""
+        return [stats.ready for stats in self.app.transport.stats([self.queue])]
+
     def listeners(self) -> int:
         """Consumers of the queue."""
         (stats,) = self.app.transport.stats([self.queue]) or [None]

@@ -38,6 +38,8 @@ class Arrival(msgspec.Struct):
         verdict: ``run``, or ``move`` where `publication` is to take its place.
         publication: what is to take its place.
         extra: headers of ours, of it.
+        consumer: AMQP's tag of the consumer that it came by.
+        since: when it came or was renewed, of the clock that never jumps.
     """
 
     number: int
@@ -47,6 +49,8 @@ class Arrival(msgspec.Struct):
     verdict: Literal["run", "move"] = "run"
     publication: Publication | None = None
     extra: dict[str, Any] = {}
+    consumer: str = ""
+    since: float = 0.0
 
 
 def number_of(method: bytes) -> int:
@@ -82,18 +86,18 @@ class Reader:
         method, header, body = content
         at = 5 + method[4]
         number, redelivered = _tag(method, at)
-        queue, suspect = sources[method[5:at].decode()]
+        tag = method[5:at].decode()
+        queue, suspect = sources[tag]
         try:
             message, own = read_content(header, body)
         except ValueError as exc:
             message, own = Message(body), {}
             delivery = Delivery(message, base | number, queue, defect=str(exc))
-            return Arrival(number, queue, suspect, delivery)
+            return Arrival(number, queue, suspect, delivery, consumer=tag)
         priority = message.properties.get("priority", 0)
         if not own and not redelivered:
-            return Arrival(
-                number, queue, suspect, Delivery(message, base | number, queue, 1, 0.0, priority)
-            )
+            delivery = Delivery(message, base | number, queue, 1, 0.0, priority)
+            return Arrival(number, queue, suspect, delivery, consumer=tag)
         before = _count(own.get(ATTEMPTS))
         due, expires = _time(own.get(DUE)), _time(own.get(EXPIRES))
         attempt = before + 1
@@ -111,7 +115,7 @@ class Reader:
         delivery = Delivery(
             message, base | number, queue, attempt, expires, priority, due=due
         )  # fmt: skip
-        arrival = Arrival(number, queue, suspect, delivery)
+        arrival = Arrival(number, queue, suspect, delivery, consumer=tag)
         if moved:
             arrival.verdict = "move"
             arrival.publication, arrival.extra = again(

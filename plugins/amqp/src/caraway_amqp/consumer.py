@@ -16,8 +16,10 @@ from caraway.message import Delivery, Owner, Publication, Settlement, Tag
 from caraway_amqp import frames
 from caraway_amqp.arrivals import Arrival, Reader, again, consumer_of, number_of
 from caraway_amqp.dead_letters import letter_of
+from caraway_amqp.faults import MISMATCH, NOT_FOUND, ChannelClosed
 from caraway_amqp.frames import acknowledge, give_back, method, short
 from caraway_amqp.link import Channel, Link
+from caraway_amqp.renewal import Renewal
 from caraway_amqp.tables import dump_table
 from caraway_amqp.topology import derived
 
@@ -56,6 +58,8 @@ class AmqpConsumer(Consumer):
         self._current: list[str] = []
         self._watched: list[str] = []
         """Tags of the consumers of suspects; `_current` are those of the queues."""
+        self._renewal = Renewal(owner.id, transport.publisher)
+        self._patience = transport.options.consumer_timeout / 2
         self._window = 0
         self._mark = 0
         """Numbers above it came through the open window."""
@@ -83,6 +87,8 @@ class AmqpConsumer(Consumer):
             channel = link.channel()
             self._base = self._transport.new_base()
             self._link, self._channel = link, channel
+            if self._patience:
+                link.watch(self._renew, self._patience / 4)
             channel.send(self._watch(channel))
         return channel
 
@@ -113,6 +119,7 @@ class AmqpConsumer(Consumer):
         self._sources.clear()
         self._current.clear()
         self._watched.clear()
+        self._renewal.reset()
         self._window = self._mark = 0
 
     def _unread(self) -> list[Arrival]:
@@ -166,6 +173,20 @@ class AmqpConsumer(Consumer):
         self._current.clear()
         return data
 
+    def _renew(self) -> None:
+        """Have what is held for long delivered anew: see `caraway_amqp.renewal`."""
+        channel = self._channel
+        if channel is None or not (self._held or self._suspects):
+            return
+        now = monotonic()
+        due: dict[str, list[tuple[Arrival, int]]] = {}
+        for arrival in (*self._held.values(), *self._suspects):
+            if now - arrival.since >= self._patience:
+                count = arrival.delivery.attempt - (arrival.number not in self._held)
+                due.setdefault(arrival.queue, []).append((arrival, count))
+        for queue, arrivals in due.items():
+            self._renewal.renew(channel, queue, arrivals)
+
     def recede(self) -> None:
         channel, link = self._channel, self._link
         if channel is None or link is None or link.error is not None:
@@ -203,7 +224,9 @@ class AmqpConsumer(Consumer):
             [each.publication for each in moved if each.publication],
             extras=[each.extra for each in moved],
         )
-        channel.send(b"".join(acknowledge(channel.number, each.number) for each in moved))
+        renewed = self._renewal.numbers
+        numbers = [renewed.pop(each.number, each.number) for each in moved]
+        channel.send(b"".join(acknowledge(channel.number, number) for number in numbers))
         self._suspects.clear()
 
     def _return_unread(self, channel: Channel) -> None:
@@ -228,6 +251,18 @@ class AmqpConsumer(Consumer):
     # -- fetch -------------------------------------------------------------------------
 
     def fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
+        try:
+            return self._fetch(limit, timeout)
+        except ChannelClosed as exc:
+            if exc.code not in (NOT_FOUND, MISMATCH):
+                raise
+            # A queue was deleted just now, or something was held for too long.
+            raise TransportUnavailable(
+                f"the consumer's channel was closed: {exc.text}",
+                hint="It is opened anew with the next fetch.",
+            ) from exc
+
+    def _fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
         deadline = monotonic() + timeout
         channel = self.open()
         link = channel.link
@@ -295,8 +330,10 @@ class AmqpConsumer(Consumer):
         deliveries, held, read = channel.deliveries, self._held, self._reader.read
         base, sources = self._base, self._sources
         taken: list[Delivery] = []
+        now = monotonic()
         while deliveries and len(taken) < limit:
             arrival = read(deliveries.popleft(), base, sources)
+            arrival.since = now
             if arrival.verdict == "move":
                 self._moving.append(arrival)
             elif arrival.suspect:
@@ -330,16 +367,15 @@ class AmqpConsumer(Consumer):
 
     def _reopen(self, channel: Channel) -> None:
         """Queues that were deleted are made again, and what they held is no longer ours."""
-        gone = {self._sources[tag] for tag in channel.cancelled if tag in self._sources}
-        gone |= {(queue, suspect) for queue in self._deleted for suspect in (False, True)}
-        if not gone:
+        again_ = {tag for tag in channel.cancelled if tag in self._sources}
+        if not again_ and not self._deleted:
             return
-        again_ = set(channel.cancelled)
+        gone = {self._sources[tag] for tag in again_}
+        gone |= {(queue, suspect) for queue in self._deleted for suspect in (False, True)}
+        self._drop(channel)
         self._watched = [tag for tag in self._watched if tag not in again_]
         channel.cancelled.clear()
         self._deleted.clear()
-        for queue, suspect in gone:
-            self._drop((queue, suspect))
         names = sorted({queue for queue, _ in gone})
         for name in names:
             self._transport.publisher.forget(name)
@@ -355,15 +391,17 @@ class AmqpConsumer(Consumer):
         channel.send(data + self._cancel(channel))
         self._window = 0
 
-    def _drop(self, source: tuple[str, bool]) -> None:
+    def _drop(self, channel: Channel) -> None:
+        """Forget what came from queues that were deleted: from those that the broker says
+        by their consumers, as one of the same name may be there again."""
+        tags, queues = set(channel.cancelled), self._deleted
         for number, arrival in list(self._held.items()):
-            if (arrival.queue, arrival.suspect) == source:
+            if arrival.consumer in tags or arrival.queue in queues:
                 del self._held[number]
-        channel = self._channel
-        if channel is not None:
-            for content in list(channel.deliveries):
-                if self._sources[consumer_of(content[0])] == source:
-                    channel.deliveries.remove(content)
+        for content in list(channel.deliveries):
+            tag = consumer_of(content[0])
+            if tag in tags or self._sources[tag][0] in queues:
+                channel.deliveries.remove(content)
 
     def deleted(self, queue: str) -> tuple[int, int]:
         """This process deleted a queue; how many of its messages were handed out here,
@@ -398,14 +436,12 @@ class AmqpConsumer(Consumer):
             except TransportError:
                 return [settlement.tag for settlement in settlements]
             if channel.cancelled or self._deleted:
-                gone = {self._sources[t] for t in channel.cancelled if t in self._sources}
-                gone |= {(q, s) for q in self._deleted for s in (False, True)}
-                for queue, suspect in gone:
-                    self._drop((queue, suspect))
+                self._drop(channel)
             return self._settle(channel, settlements)
 
     def _settle(self, channel: Channel, settlements: Sequence[Settlement]) -> Sequence[Tag]:
         held, base, mask = self._held, self._base, (1 << 40) - 1
+        renewed = self._renewal.numbers
         fenced: list[Tag] = []
         acks: list[int] = []
         nacks: list[int] = []
@@ -429,8 +465,8 @@ class AmqpConsumer(Consumer):
                 if settlement.delay > 0:
                     due = self._now() + settlement.delay
                     replaced.append((number, *again(arrival.delivery, arrival.queue, count, due)))
-                elif arrival.suspect:
-                    home = derived("suspects", arrival.queue)
+                elif arrival.suspect or number in renewed:
+                    home = derived("suspects", arrival.queue) if arrival.suspect else arrival.queue
                     replaced.append((number, *again(arrival.delivery, home, count, 0.0)))
                 else:
                     nacks.append(number)
@@ -444,6 +480,8 @@ class AmqpConsumer(Consumer):
             self._transport.attempts.note(arrival.queue, arrival.delivery.message, count)
         for number in chosen:
             del held[number]
+        if renewed:
+            acks = [renewed.pop(number, number) for number in acks]
         try:
             channel.send(self._frames(channel.number, acks, nacks))
         except TransportError:
@@ -457,6 +495,7 @@ class AmqpConsumer(Consumer):
             acks.sort()
             still = [*self._held, *(arrival.number for arrival in self._suspects)]
             still += [arrival.number for arrival in self._moving]
+            still += self._renewal.numbers.values()
             lowest = min(still, default=acks[-1] + 1)
             whole = [number for number in acks if number < lowest]
             if whole:

@@ -55,7 +55,7 @@ class Link:
             `caraway_amqp.pacemaker`.
 
     Attributes:
-        chore: what is to be done now and then, with the lock held.
+        chore: what is to be done now and then, with the lock held; see `watch`.
         every: how often, in seconds; and how often heartbeats are looked at.
 
     Raises:
@@ -143,6 +143,17 @@ class Link:
         self._poll = select.poll() if hasattr(select, "poll") else None
         if self._poll is not None:
             self._poll.register(self.socket, select.POLLIN)
+
+    def watch(self, chore: Callable[[], None], every: float) -> None:
+        """Have this done now and then, in another thread, with the lock held.
+
+        Args:
+            chore: what; may raise `CarawayError`.
+            every: seconds; it may be oftener.
+        """
+        self.chore = chore
+        self.every = min(every, self.every or every)
+        heart.watch(self)
 
     # -- channels ----------------------------------------------------------------------
 

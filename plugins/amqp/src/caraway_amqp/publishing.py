@@ -123,7 +123,14 @@ class Publisher:
         """The open connection; within a turn."""
         link = self._link
         if link is not None and link.error is None:
-            return link
+            try:
+                # It may have been closed while nobody looked.
+                with link.lock:
+                    link.read()
+            except TransportError:
+                pass
+            else:
+                return link
         left = deadline - monotonic()
         if left <= 0:
             raise (link.error if link is not None else None) or TransportUnavailable(
@@ -318,7 +325,6 @@ class Publisher:
         try:
             link = self.link(deadline)
             with link.lock:
-                link.read()
                 self._await_unblocked(link, deadline)
                 channel = self._confirming(link)
                 self._ready_targets(link, items)
@@ -438,6 +444,7 @@ class Publisher:
         channel.returned.clear()
         again: list[Outgoing] = []
         problem: TransportError | None = None
+        total = came.total()
         for item in items:
             name = (item.exchange, item.routing_key, _body(item.data))
             if came[name] <= 0:
@@ -453,14 +460,19 @@ class Publisher:
                     f"{item.routing_key!r}",
                     hint="Start a worker that consumes such a queue, or declare it.",
                 )
+        if len(again) < total:
+            # Rather twice than not at all.
+            return items, TransportUnavailable("RabbitMQ gave back what was not sent to it")
         return again, problem
 
 
 def _identity(returned: Content) -> tuple[str, str, int]:
     """Exchange, routing key and body of what came back."""
     method, _, body = returned
-    at = 7 + method[6]
-    exchange = method[7:at].decode()
+    at = 7 + method[6]  # behind code and text of the reason
+    size = method[at]
+    exchange = method[at + 1 : at + 1 + size].decode()
+    at += 1 + size
     key = method[at + 1 : at + 1 + method[at]].decode()
     return exchange, key, hash(body)
 
