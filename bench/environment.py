@@ -6,6 +6,7 @@ import os
 import platform
 import sqlite3
 import time
+from importlib import metadata
 from pathlib import Path
 
 
@@ -18,9 +19,17 @@ def describe(directory: Path) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
+        "clients": ", ".join(f"{name} {_version(name)}" for name in ("redis", "hiredis", "amqp")),
         "file system": _file_system(directory),
         "write and fsync": f"{_fsync(directory) * 1e6:.0f} us",
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
 
 
 def _affinity() -> set[int]:

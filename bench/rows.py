@@ -306,6 +306,12 @@ AMQP_ROWS: tuple[Row, ...] = (
         "RabbitMQ: drain, one lane, to the bare loop", "amqp.drain1.rate", "bare.amqp.drain", 0.5
     ),
     _at_least(
+        "RabbitMQ: drain, one lane, to that of messages without headers",
+        "amqp.drain1.rate",
+        "bare.amqp.plain_drain",
+        0.5,
+    ),
+    _at_least(
         "RabbitMQ: drain, one lane, to Celery with 2 children",
         "amqp.drain1.rate",
         "celery-amqp.drain2.rate",
@@ -327,6 +333,12 @@ AMQP_ROWS: tuple[Row, ...] = (
         "RabbitMQ: delay_many, confirmed, to the bare loop",
         "amqp.bulk.rate",
         "bare.amqp.publish",
+        0.5,
+    ),
+    _at_least(
+        "RabbitMQ: delay_many, confirmed, to messages without headers",
+        "amqp.bulk.rate",
+        "bare.amqp.plain_publish",
         0.5,
     ),
     _at_least(
