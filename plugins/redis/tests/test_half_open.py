@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from caraway import Caraway
 from caraway.errors import TransportUnavailable
-from caraway.message import Owner, StoredResult
+from caraway.message import Message, Notice, Owner, StoredResult, Topic
 from caraway.testing.proxy import Proxy
 from caraway.testing.servers import Server
 
@@ -76,3 +77,51 @@ def test_who_waits_for_a_result_connects_anew(app: Any, proxy: Proxy, redis: Ser
     waiting.join(20.0)
     assert [set(each) for each in found] == [{"half-open"}]
     assert time.monotonic() - began < 8.0
+
+
+def test_who_waited_already_connects_anew_and_reads_what_is_there(
+    opened: Any, proxy: Proxy, redis: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was on its way when the network began to swallow: only asking tells."""
+    monkeypatch.setattr("caraway_redis.listening._PATIENCE", 0.2)
+    backend = opened.backend(f"redis://127.0.0.1:{proxy.port}/5", health_check_interval=0.1)
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(backend.wait(["waited"], 20.0)))
+    with Redis(port=redis.port, db=5) as client:
+        waiting.start()
+        while not client.pubsub_channels("*waited"):
+            time.sleep(0.01)
+        proxy.swallow()
+        opened.backend(f"redis://127.0.0.1:{redis.port}/5").store(
+            [StoredResult("waited", "SUCCESS", b'{"status":"SUCCESS"}', 60.0)]
+        )
+        proxy.heal()
+        waiting.join(10.0)
+        assert set(found[0]) == {"waited"}
+
+
+def test_a_subscription_that_hears_nothing_any_more_is_made_anew(
+    opened: Any, proxy: Proxy, redis: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caraway_redis.broadcast._PATIENCE", 0.2)
+    monkeypatch.setattr("caraway_redis.broadcast._BLOCK", 1)
+    transport = opened.transport(f"redis://127.0.0.1:{proxy.port}/5", health_check_interval=0.1)
+    topics = [Topic("celery.pidbox", "", "fanout"), Topic("reply", "me", "direct")]
+    subscription = transport.broadcast().subscribe(topics)
+    # While all is well, asking does no harm.
+    assert subscription.receive(0.7) == ()
+    proxy.swallow()
+    failed = 0
+    end = time.monotonic() + 10.0
+    other = opened.transport(f"redis://127.0.0.1:{redis.port}/5").broadcast()
+    heard: set[str] = set()
+    while len(heard) < 2:
+        assert time.monotonic() < end
+        try:
+            heard |= {notice.topic.exchange for notice in subscription.receive(0.1)}
+        except TransportUnavailable:
+            failed += 1
+            proxy.heal()
+        other.publish([Notice(topic, Message(b"{}", {})) for topic in topics])
+    assert failed
+    subscription.close()

@@ -83,6 +83,8 @@ class Listener:
         self._reads: deque[tuple[list[str], float]] = deque()
         """Ids of the reads whose answers are still to come, and when they were sent; in
         order."""
+        self._heard = 0.0
+        """When something came last."""
         self._reading = False
         self._timer: threading.Timer | None = None
 
@@ -248,6 +250,7 @@ class Listener:
         with self._lock:
             self._reads.clear()
             self._wire = wire
+            self._heard = monotonic()
             self._subscribe(list(self._channels))
 
     def _lost(self) -> None:
@@ -270,13 +273,28 @@ class Listener:
                 poll = select.poll()
                 poll.register(wire.fileno(), select.POLLIN)
                 if not poll.poll(min(left, _PATIENCE) * 1000):
-                    if self._reads and monotonic() - self._reads[0][1] >= _PATIENCE:
-                        # The network swallows what is sent: nobody would ever be told.
-                        raise translate(TimeoutError("timed out"), self._link.place)
+                    self._look_after(wire)
                     continue
             answer = wire.read(5.0)
             with self._lock:
+                self._heard = monotonic()
                 self._dispatch(answer)
+
+    def _look_after(self, wire: Wire) -> None:
+        """Nothing came for a while: see that the connection isn't half-open, in which case
+        nobody would ever be told of a result.
+
+        Raises:
+            OperationalError: it is.
+        """
+        with self._lock:
+            now = monotonic()
+            if self._reads:
+                if now - self._reads[0][1] >= _PATIENCE:
+                    raise translate(TimeoutError("timed out"), self._link.place)
+            elif 0 < self._link.options.health_check_interval < now - self._heard:
+                self._reads.append(([], now))
+                wire.send(pack("PING"), _PATIENCE)
 
     def _dispatch(self, answer: Any) -> None:
         import hiredis
@@ -290,6 +308,8 @@ class Listener:
         ids, _ = self._reads.popleft()
         if isinstance(answer, Exception):
             raise translate(answer, self._link.place) from answer
+        if not ids:
+            return  # of a ping
         for task_id, value in zip(ids, answer, strict=True):
             if value is not None:
                 self._arrived(task_id, value)
