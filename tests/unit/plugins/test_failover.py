@@ -11,6 +11,7 @@ from caraway.builtin.memory import MemoryTransport
 from caraway.errors import TransportError, TransportUnavailable
 from caraway.interfaces import Capability, Context
 from caraway.message import Message, Owner, Publication, Queue, Settlement, new_owner_id
+from caraway.plugins import TransportEntry, hookimpl
 from caraway.plugins.failover import FailoverTransport
 from caraway.plugins.failover_consumer import pack_tag, unpack_tag
 from caraway.plugins.registry import Registry
@@ -263,6 +264,32 @@ def test_dead_letters_of_all_brokers_are_told_apart(brokers: Brokers) -> None:
     assert brokers.both.dead_replay([letters[0].id, letters[3].id]) == 2
     assert brokers.depths() == (1, 1)
     assert brokers.both.dead_drop([letters[1].id, "9/9", "x"]) == 1
+
+
+def test_capabilities_may_depend_on_what_follows_the_plus() -> None:
+    shared = frozenset({Capability.DELAY, Capability.SHARED})
+
+    class Offer:
+        @hookimpl
+        def caraway_register_transports(self) -> list[TransportEntry]:
+            return [
+                TransportEntry(
+                    name="bridge",
+                    factory="caraway.builtin.memory:MemoryTransport",
+                    capabilities=frozenset({Capability.DELAY}),
+                    by_driver={"far": shared},
+                )
+            ]
+
+    registry = Registry.discover(plugins=[Offer()])
+    for urls, expected in (
+        ("bridge+far://a;bridge+far+tls://b", shared),
+        ("bridge+far://a;bridge+near://b", {Capability.DELAY}),
+        ("bridge://a;bridge+far://b", {Capability.DELAY}),
+    ):
+        both = registry.transport(urls, Context())
+        assert both.capabilities == expected
+        both.close()
 
 
 def test_the_registry_wraps_a_list_of_urls() -> None:

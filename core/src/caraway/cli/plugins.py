@@ -360,19 +360,174 @@ def _description(plugin: Plugin) -> Iterator[str]:
 
 def _entry(role: str, entry: AnyEntry) -> Iterator[str]:
     yield f"  {role} {entry.name}"
-    summary = getattr(entry, "summary", "") or getattr(entry, "help", "")
-    if summary:
+    if summary := getattr(entry, "summary", "") or getattr(entry, "help", ""):
         yield f"    {summary}"
     yield f"    found by      {', '.join(entry.found_by())}"
     yield f"    factory       {getattr(entry, 'factory', '') or getattr(entry, 'target', '')}"
-    capabilities = sorted(c.value for c in getattr(entry, "capabilities", ()))
-    if capabilities:
-        yield f"    capabilities  {', '.join(capabilities)}"
-    for name, those in sorted(getattr(entry, "by_driver", {}).items()):
-        words = ", ".join(sorted(c.value for c in those))
-        yield f"      with +{name}: {words or 'none'}"
+    by_driver = {f" with +{k}:": v for k, v in sorted(getattr(entry, "by_driver", {}).items())}
+    for name, those in {"": getattr(entry, "capabilities", ()), **by_driver}.items():
+        if those:
+            words = ", ".join(sorted(capability.value for capability in those))
+            yield f"    capabilities {name} {words}"
     driver = getattr(entry, "driver", "")
-    if driver:
+        raise ComponentUnusable(
+            f"{path} can't be imported: {describe(exc)}",
+            hint=f"pip install {driver}" if driver else "",
+        ) from exc
+    return path
+
+
+# -- what is told ----------------------------------------------------------------------
+
+
+def _registry(program: Program) -> Registry:
+    """A registry that no broken plugin or setting can keep from being made."""
+    import logging
+
+    from caraway.plugins.registry import Registry
+
+    os.environ["CARAWAY_PLUGINS_STRICT"] = "0"
+    logging.getLogger("caraway.plugins").addHandler(logging.NullHandler())
+    logging.getLogger("caraway.plugins").propagate = False
+    try:
+        settings = program.settings()
+        block, prefer = settings.plugins_block, settings.plugins_prefer
+    except Exception as exc:  # noqa: BLE001 - this command is for finding out what is wrong
+        click.echo(f"settings can't be read, so their [plugins] don't count: {exc}", err=True)
+        block, prefer = (), {}
+    return Registry.discover(block=block, prefer=prefer, lenient=True)
+
+
+def _named(registry: Registry, name: str) -> list[Plugin]:
+    """Plugins of this name, else of this distribution, else that offer this key."""
+    from caraway.plugins.selection import normal
+
+    found = registry.plugins()
+    same = [p for p in found if normal(p.name) == normal(name)]
+    same = same or [
+        p for p in found if p.origin == "installed" and normal(p.distribution) == normal(name)
+    ]
+    return same or [
+        p for p in found if any(name in e.found_by() for es in p.entries.values() for e in es)
+    ]
+
+
+def _no_such_plugin(registry: Registry, name: str) -> click.ClickException:
+    from caraway.plugins.lookup import nearest
+
+    near = nearest(name, [p.name for p in registry.plugins()])
+    hint = f" Did you mean {near!r}?" if near else " See 'caraway plugins list --all'."
+    return click.ClickException(f"there is no plugin {name!r}.{hint}")
+
+
+def _bundle(name: str) -> Bundle | None:
+    from caraway.plugins.known import BUNDLES
+
+    for bundle in BUNDLES:
+        keys = {key for keys in bundle.roles.values() for key in keys}
+        if name in {bundle.name, bundle.dist} | keys:
+            return bundle
+    return None
+
+
+def _absent(found: Any) -> Iterator[Bundle]:
+    from caraway.plugins.known import BUNDLES
+    from caraway.plugins.selection import normal
+
+    there = {normal(plugin.distribution) for plugin in found}
+    return (bundle for bundle in BUNDLES if normal(bundle.dist) not in there)
+
+
+def _state(plugin: Plugin) -> str:
+    if plugin.state == "active":
+        return "active, with problems" if plugin.problems else "active"
+    return plugin.state
+
+
+def _provides(plugin: Plugin) -> list[str]:
+    return [
+        f"{role} {'/'.join(entry.found_by())}"
+        for role, entries in plugin.entries.items()
+        for entry in entries
+    ]
+
+
+def _troubles(plugin: Plugin) -> list[str]:
+    lines = [f"{plugin.state}: {plugin.reason}"] if plugin.state != "active" else []
+    return [*lines, *(f"{hook}: {text}" for hook, text in plugin.problems.items())]
+
+
+def _record(plugin: Plugin, *, whole: bool = False) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "name": plugin.name,
+        "version": plugin.version,
+        "distribution": plugin.distribution,
+        "origin": plugin.origin,
+        "module": plugin.module,
+        "state": plugin.state,
+        "reason": plugin.reason,
+        "problems": plugin.problems,
+        "provides": {
+            role: sorted({key for entry in entries for key in entry.found_by()})
+            for role, entries in plugin.entries.items()
+        },
+    }
+    if whole:
+        record["file"] = _file(plugin.module)
+        record["hooks"] = sorted(plugin.hooks)
+        record["entries"] = {role: list(entries) for role, entries in plugin.entries.items()}
+    return record
+
+
+def _absent_record(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "name": bundle.name,
+        "version": "",
+        "distribution": bundle.dist,
+        "origin": "known",
+        "module": "",
+        "state": "not installed" if bundle.status == "shipped" else "planned",
+        "reason": "",
+        "problems": {},
+        "provides": bundle.roles,
+    }
+
+
+def _description(plugin: Plugin) -> Iterator[str]:
+    yield f"{plugin.name}: {_state(plugin)}"
+    yield f"  distribution  {plugin.distribution or '-'} {plugin.version}".rstrip()
+    yield f"  module        {plugin.module}"
+    file = _file(plugin.module)
+    if file:
+        yield f"  file          {file}"
+    for line in _troubles(plugin):
+        yield f"  trouble       {line}"
+    errors = [plugin.error] if plugin.error else [*plugin.errors.values()]
+    for error in errors:
+        import traceback
+
+        for text in traceback.format_exception(error):
+            yield from (f"    {line}" for line in text.rstrip().splitlines())
+    lifecycle = sorted(h for h in plugin.hooks if not h.startswith("caraway_register_"))
+    if lifecycle:
+        yield f"  hooks         {', '.join(lifecycle)}"
+    for role, entries in plugin.entries.items():
+        for entry in entries:
+            yield ""
+            yield from _entry(role, entry)
+
+
+def _entry(role: str, entry: AnyEntry) -> Iterator[str]:
+    yield f"  {role} {entry.name}"
+    if summary := getattr(entry, "summary", "") or getattr(entry, "help", ""):
+        yield f"    {summary}"
+    yield f"    found by      {', '.join(entry.found_by())}"
+    yield f"    factory       {getattr(entry, 'factory', '') or getattr(entry, 'target', '')}"
+    by_driver = {f"with +{k}": v for k, v in sorted(getattr(entry, "by_driver", {}).items())}
+    for name, those in {"": getattr(entry, "capabilities", ()), **by_driver}.items():
+        if those:
+            yield f"    capabilities {name and f' {name}:'} {', '.join(sorted(c.value for c in those))}"
+    if driver := getattr(entry, "driver", ""):
         yield f"    driver        {driver} {_version(driver)}"
     if entry.doc:
         yield f"    docs          {entry.doc}"

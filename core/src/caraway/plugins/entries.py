@@ -83,9 +83,12 @@ class TransportEntry(Entry, frozen=True, kw_only=True):
 
     Attributes:
         schemes: URL schemes, lower-case, without ``+driver``; the name if empty.
+        by_driver: capabilities by what follows the first ``+`` of the scheme, where they
+            depend on that; for any other driver ``capabilities`` holds, as on the class.
     """
 
     schemes: tuple[str, ...] = ()
+    by_driver: dict[str, frozenset[Capability]] = {}
 
     def found_by(self) -> tuple[str, ...]:
         return self.schemes or (self.name,)

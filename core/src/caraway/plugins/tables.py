@@ -215,7 +215,9 @@ class Tables:
         """What is declared of the component of a URL."""
         if ":" in url.scheme:
             return getattr(self.factory(role, url.scheme), "capabilities", frozenset())
-        return cast("Entry", self.find(role, url.scheme).entry).capabilities
+        entry = cast("Entry", self.find(role, url.scheme).entry)
+        by_driver: Mapping[str, frozenset[Capability]] = getattr(entry, "by_driver", _NO_OPTIONS)
+        return by_driver.get(url.driver.partition("+")[0], entry.capabilities)
 
 
 def _load_path(role: str, path: str) -> Callable[..., Any]:

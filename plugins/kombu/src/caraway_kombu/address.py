@@ -153,10 +153,7 @@ def _load(name: str, facts: Facts) -> type[Any]:
             there = False
         if not there:
             raise missing_driver(facts, name, None)
-    if facts.scheme == "filesystem":
-        from caraway_kombu.filesystem import Transport
-
-        return Transport
+    name = facts.transport or name
     try:
         found: type[Any] | None = get_transport_cls(name)
     except ImportError as exc:

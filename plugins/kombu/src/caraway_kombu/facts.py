@@ -38,6 +38,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     Attributes:
         scheme: its name in kombu, which is also the URL's.
         title: for people.
+        transport: ``package.module:Class`` to use instead of kombu's own for the scheme.
         keeps: who gives back what a killed worker held.
         install: what `pip install` needs for it; empty if kombu is enough.
         module: what the driver is imported as; empty if there is none.
@@ -54,6 +55,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     scheme: str
     title: str
+    transport: str = ""
     keeps: Keeps = "nothing"
     install: str = ""
     module: str = ""
@@ -97,7 +99,10 @@ FACTS: dict[str, Facts] = {
             scheme="memory", title="this process's memory", persistent=False, shared=False,
             fanout=True, poll=0.05, note="only for threads of one process",
         ),
-        Facts(scheme="filesystem", title="files in a folder", keeps="sweep", fanout=True, poll=0.1),
+        Facts(
+            scheme="filesystem", title="files in a folder", keeps="sweep", fanout=True, poll=0.1,
+            transport="caraway_kombu.filesystem:Transport",
+        ),
         Facts(
             scheme="redis", title="Redis", keeps="timeout", install="redis", module="redis",
             fanout=True, events="fanout", options=_NETWORK, note="prefer caraway-redis",

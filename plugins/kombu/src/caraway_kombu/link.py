@@ -23,10 +23,12 @@ class Link:
 
     Args:
         address: of the broker.
+        read: from one of kombu's messages to what is found in it.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, read: Callable[[Any], Found] = find) -> None:
         self.address = address
+        self._read = read
         self.generation = 0
         """Counts connections: delivery tags are good for one."""
         self.errors: tuple[type[BaseException], ...] = ()
@@ -222,7 +224,7 @@ class Link:
         own = getattr(channel, "caraway_take", None)
         try:
             if own is not None:
-                return [find(raw) for raw in own(queue, limit)]
+                return [self._read(raw) for raw in own(queue, limit)]
             if hasattr(channel, "_get_many"):
                 return self._take_many(channel, queue, limit)
             found: list[Found] = []
@@ -230,7 +232,7 @@ class Link:
                 raw = channel.basic_get(queue, no_ack=False)
                 if raw is None:
                     break
-                found.append(find(channel.message_to_python(raw)))
+                found.append(self._read(channel.message_to_python(raw)))
             return found
         except Empty:
             return []
@@ -260,7 +262,7 @@ class Link:
                 empty = True  # some may have come before it was
             empty = empty or not self._arrived
             while self._arrived:
-                found.append(find(self._arrived.popleft()))
+                found.append(self._read(self._arrived.popleft()))
             if empty:
                 break
         return found

@@ -25,8 +25,11 @@ def caraway_register_transports() -> list[TransportEntry]:
         driver="kombu",
         any_option=True,
         options=OPTIONS,
-        # What holds for all of them; a connection knows what its own can do beyond.
+        # What holds for all of them, also for those that others wrote.
         capabilities=frozenset({Capability.DELAY, Capability.EXPIRY}),
+        by_driver={
+            name: FACTS[ALIASES.get(name, name)].capabilities for name in (*FACTS, *ALIASES)
+        },
     )
     return [any_of_them, *map(_entry, OWN_SCHEMES)]
 

@@ -17,7 +17,7 @@ from caraway_kombu.consumer import KombuConsumer
 from caraway_kombu.courier import Courier
 from caraway_kombu.delays import Delays
 from caraway_kombu.link import Link
-from caraway_kombu.marks import DUE, EXPIRES
+from caraway_kombu.marks import DUE, EXPIRES, Found, find
 
 if TYPE_CHECKING:
     from caraway.url import Url
@@ -61,7 +61,15 @@ class KombuTransport(Transport):
 
     def connect(self) -> Link:
         """A link of its own, for whoever needs one."""
-        return Link(self.address)
+        return Link(self.address, self.read)
+
+    def read(self, raw: Any) -> Found:
+        """What a message of kombu's is.  Never raises.
+
+        For subclasses whose broker knows more, such as how often it was delivered: then set
+        `Found.attempts` to the deliveries before this one, and `Found.redelivered` to False.
+        """
+        return find(raw)
 
     def ended(self, consumer: KombuConsumer) -> None:
         """A consumer was closed."""
