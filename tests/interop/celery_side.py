@@ -328,6 +328,17 @@ def inspect(command, args=(), timeout=2):
     return getattr(app.control.inspect(timeout=timeout), command)(*args)
 
 
+def cli(args):
+    """What the command `celery` prints; in this process, since its start takes seconds."""
+    from celery.bin.celery import celery
+    from click.testing import CliRunner
+
+    found = CliRunner().invoke(celery, ["-A", "celery_side", *args])
+    if found.exit_code:
+        raise SystemError(args, found.output, repr(found.exception))
+    return found.stdout
+
+
 def control(command, arguments=None, destination=None):
     return app.control.broadcast(
         command, arguments=arguments or {}, destination=destination, reply=True, timeout=2
@@ -340,7 +351,7 @@ ORDERS = {
         call, send, send_work, get, state, same, send_chain, send_bad_chain, send_group,
         chord_in_chord, groups_in_chord, send_chord, send_bad_chord,
         chord_of_chains, chain_fails_in_chord, chord_in_chain, chord_with_killed_member,
-        builtin, revoke, inspect, control,
+        builtin, revoke, inspect, control, cli,
     )
 } | {"every": lambda: [type(value).__name__ for value in EVERY]}  # fmt: skip
 
