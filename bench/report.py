@@ -64,6 +64,7 @@ class Column(NamedTuple):
         factor: from the figure to what is shown.
         form: of what is shown.
         more: whether more is better.
+        judged: whether a peer that is ahead counts for ``--strict``.
     """
 
     head: str
@@ -71,6 +72,7 @@ class Column(NamedTuple):
     factor: float
     form: str
     more: bool = True
+    judged: bool = True
 
 
 COLUMNS = (
@@ -83,9 +85,9 @@ COLUMNS = (
     Column("p99 ms", "roundtrip.p99", 1000.0, ".2f", more=False),
     Column("10 ms x50", "nap.share", 1.0, ".2f"),
     Column("2 ms x2", "burn.share", 1.0, ".2f"),
-    Column("idle %", "idle.cpu", 100.0, ".2f", more=False),
+    Column("idle %", "idle.cpu", 100.0, ".2f", more=False, judged=False),
     Column("PSS MB", "idle.pss", 1.0, ".0f", more=False),
-    Column("start s", "startup.stored", 1.0, ".2f", more=False),
+    Column("start s", "startup.stored", 1.0, ".2f", more=False, judged=False),
 )
 OURS = {
     "redis": "Caraway, Redis",
@@ -141,7 +143,9 @@ def ahead(found: dict[str, float]) -> tuple[str, dict[str, dict[str, float]], li
             theirs = {
                 key: value
                 for key, peer in PEERS.items()
-                if peer.store == store and (value := _figure(found, key, column)) is not None
+                if peer.store == store
+                and not peer.less
+                and (value := _figure(found, key, column)) is not None
             }
             if ours is None or not theirs:
                 continue
@@ -153,7 +157,7 @@ def ahead(found: dict[str, float]) -> tuple[str, dict[str, dict[str, float]], li
             ratios[name] = better
             closest = min(better, key=better.__getitem__)
             good = better[closest] >= 1
-            if not good:
+            if not good and column.judged:
                 behind.append(f"{name} ({closest})")
             shown = [
                 format(value * column.factor, column.form) for value in (ours, theirs[closest])
