@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,8 +24,8 @@ from caraway.message import (
     QueueStats,
     Tag,
 )
-from caraway.routing import topic_matches
 from caraway_redis import dead_letters, inspection
+from caraway_redis.bindings import Bindings
 from caraway_redis.connection import Link
 from caraway_redis.consumer import GIVE_BACK, RedisConsumer
 from caraway_redis.fetching import entry_delivery
@@ -58,8 +58,6 @@ _AT_ONCE = 1000
 _RENEWAL = 2.0
 """Seconds for the answer to a renewal: where the network swallows it, there must be time
 for another one before the lease lapses."""
-_LITERAL = {ord(char): f"\\{char}" for char in "\\*?[]^"}
-"""What Redis' patterns would take for one of their signs."""
 
 
 class RedisTransport(Transport):
@@ -100,10 +98,11 @@ class RedisTransport(Transport):
         self.result_key = prefix(chosen) + RESULT_KEY
         steps = chosen.priority_steps
         self.steps = steps if chosen.priority_order == "celery" else tuple(reversed(steps))
-        self._envelopes = Envelopes(self.keys, steps, self._bound, self._served, context.clock)
+        self._bindings = Bindings(self.link, self.keys)
+        bound = self._bindings.bound
+        self._envelopes = Envelopes(self.keys, steps, bound, self._served, context.clock)
         self._consumers: set[RedisConsumer] = set()
         self._known: set[str] = set()
-        self._bindings: dict[str, tuple[float, list[tuple[str, str, str]]]] = {}
         self._consumed: tuple[float, set[str]] = (0.0, set())
 
     # -- queues ------------------------------------------------------------------------
@@ -216,34 +215,10 @@ class RedisTransport(Transport):
         keys = self.keys
         packed = [pack("SADD", keys.queues, *[queue.name for queue in queues])]
         for queue in queues:
-            # As kombu: a queue without an exchange is bound to one of its own name.
-            exchange = queue.exchange or queue.name
-            pattern = ""
-            if queue.exchange_type == "topic":
-                pattern = _pattern(queue.routing_key or queue.name)
-            member = keys.member(queue.name, queue.routing_key or queue.name, pattern)
-            packed.append(pack("SADD", keys.binding + exchange, member))
-            packed.append(pack("SADD", keys.permanent + exchange, member))
+            packed += self._bindings.commands(queue)
         self.link.exchange(b"".join(packed), len(packed))
         self._known |= {queue.name for queue in queues}
-        self._bindings.clear()
-
-    def _bound(self, exchange: str, routing_key: str) -> Sequence[str]:
-        """Queues bound to an exchange, as kombu wrote them; read again after a while."""
-        cached = self._bindings.get(exchange)
-        if cached is None or monotonic() - cached[0] > 2.0:
-            sep = self.keys.sep
-            found = []
-            for member in self.link.call("SMEMBERS", self.keys.binding + exchange):
-                parts = member.decode(errors="replace").split(sep)
-                if len(parts) == 3:
-                    found.append((parts[0], parts[1], parts[2]))
-            cached = self._bindings[exchange] = (monotonic(), found)
-        return sorted(
-            queue
-            for key, pattern, queue in cached[1]
-            if (topic_matches(key, routing_key) if pattern else key == routing_key)
-        )
+        self._bindings.forget()
 
     def _served(self, queue: str) -> bool:
         """True if a live owner consumes the queue; asked again after a while."""
@@ -260,30 +235,12 @@ class RedisTransport(Transport):
         count = self._empty(queue)
         count += int(self.link.run(HOLDINGS, (keys.owners,), (keys.held, queue)))
         packed = [pack("SREM", keys.queues, queue)]
-        for table, member in self._bindings_of(queue):
+        for table, member in self._bindings.leading_to(queue):
             packed.append(pack("SREM", table, member))
         self.link.exchange(b"".join(packed), len(packed))
         self._known.discard(queue)
-        self._bindings.clear()
+        self._bindings.forget()
         return count
-
-    def _bindings_of(self, queue: str) -> Iterator[tuple[bytes, bytes]]:
-        """Tables of bindings and their members that lead to a queue; there is no index of
-        them, and a queue is deleted by people."""
-        keys = self.keys
-        end = f"{keys.sep}{queue}".encode()
-        pattern = keys.prefix.translate(_LITERAL) + "_kombu.binding*"
-        cursor: Any = b"0"
-        while True:
-            cursor, tables = self.link.call(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "set"
-            )
-            for table in tables:
-                for member in self.link.call("SMEMBERS", table):
-                    if member.endswith(end):
-                        yield table, member
-            if cursor == b"0":
-                return
 
     def purge(self, queue: str) -> int:
         return self._empty(queue)
@@ -360,7 +317,7 @@ class RedisTransport(Transport):
             self.link.run(ORPHANS, (keys.orphans,), ())
             self.link.call("ZREMRANGEBYSCORE", keys.revoked, "-inf", now)
             self.link.run(OVERDUE, (keys.deadlines,), (keys.binding, keys.permanent))
-            restore_abandoned(self.link, keys, now, self._bound)
+            restore_abandoned(self.link, keys, now, self._bindings.bound)
         except OperationalError as exc:
             import logging
 
@@ -453,12 +410,3 @@ class RedisTransport(Transport):
             and backend.link.address.same == self.link.address.same
             and backend.result_key == self.result_key
         )
-
-
-def _pattern(routing_key: str) -> str:
-    """A topic's pattern as kombu stores it: a regular expression."""
-    from re import escape
-
-    wild = {"*": r".*?[^\.]", "#": ".*?"}
-    words = [wild.get(word, escape(word)) for word in routing_key.split(".")]
-    return "^" + r"\.".join(words) + "$"
