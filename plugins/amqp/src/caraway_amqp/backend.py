@@ -160,12 +160,8 @@ class RpcBackend(Backend):
             )
 
     def ping(self) -> None:
-        from caraway_amqp import frames
-        from caraway_amqp.topology import declare_exchange
-
-        with _in_our_words(), self._publisher.asking(5.0) as channel:
-            exchange = declare_exchange("amq.direct", "direct")
-            channel.call(frames.EXCHANGE_DECLARE, exchange, frames.EXCHANGE_DECLARE_OK, timeout=5.0)
+        with _in_our_words():
+            self._publisher.ping()
 
     def close(self) -> None:
         self._replies.close()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from caraway.errors import PublishError, TransportError, TransportUnavailable
-from caraway.message import Publication, Queue
+from caraway.message import Message, Publication, Queue
 from caraway_amqp import frames, topology
 from caraway_amqp.faults import LOCKED, ChannelClosed
 from caraway_amqp.frames import content, publish_to
@@ -244,6 +244,13 @@ class Publisher:
             failed=failed,
             hint=(problem.hint if problem else "") or "See what they hold, and where they go.",
         )
+
+    def ping(self, timeout: float = 5.0) -> None:
+        """Publish to nobody: only a publish tells whether one would be taken."""
+        nobody = [Publication(Message(b""), "caraway.ping")]
+        # A broker with an alarm takes one message of a connection before it blocks it.
+        for _ in range(2):
+            self.publish(nobody, timeout=timeout / 2, loose=True)
 
     def _insist(
         self, items: list[Outgoing], deadline: float

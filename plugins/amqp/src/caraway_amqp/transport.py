@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from caraway.errors import TransportError, TransportUnavailable
+from caraway.errors import TransportError
 from caraway.interfaces.context import Capability
 from caraway.interfaces.transport import Transport
 from caraway.message import DeadLetter, Owner, Publication, Queue, QueueStats
@@ -193,15 +193,7 @@ class AmqpTransport(Transport):
         return stats
 
     def ping(self) -> None:
-        with self.publisher.asking(5.0) as channel:
-            link = channel.link
-            exchange = topology.declare_exchange("amq.direct", "direct")
-            channel.call(frames.EXCHANGE_DECLARE, exchange, frames.EXCHANGE_DECLARE_OK, timeout=5.0)
-            if link.blocked:
-                raise TransportUnavailable(
-                    f"{self.address.shown} takes no messages just now: {link.blocked}",
-                    hint="It is short of memory or disk: see rabbitmqctl status.",
-                )
+        self.publisher.ping()
 
     def close(self) -> None:
         try:
