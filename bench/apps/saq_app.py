@@ -1,8 +1,8 @@
 """SAQ on Redis, with hiredis and uvloop.  https://saq-py.readthedocs.io
 
 ``async def`` tasks; results kept for its default of ten minutes; no web page.  A result is
-waited for with ``Job.refresh``, which listens to the job's channel; ``Queue.apply`` takes a
-second for it.
+waited for with ``Job.refresh``, which listens to the job's channel; ``Queue.apply`` polls, and
+takes a second.
 """
 
 from __future__ import annotations
@@ -61,7 +61,14 @@ class SaqSide(AsyncSide):
         return await queue.enqueue(name, **({"value": args[0]} if args else {}))
 
     async def result(self, handle: Any, timeout: float) -> None:
-        await handle.refresh(until_complete=timeout)
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not handle.completed:
+            # what ends just before it listens is missed; so it looks again, soon
+            try:
+                await handle.refresh(until_complete=0.02)
+            except TimeoutError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
 
     def finished(self, expected: int) -> bool:
         # a job's key is there from its start; it leaves this set with its result
