@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from caraway.errors import (
 from caraway.interfaces import Capability, Context
 from caraway.message import Delivery, Message, Owner, Publication, Queue, Settlement, new_owner_id
 from caraway.testing.clock import VirtualClock
+from caraway.testing.servers import Server
 from caraway.url import Url
 from caraway_kombu.delays import Delays
 from caraway_kombu.facts import FACTS
@@ -230,6 +233,36 @@ def test_what_kombu_gave_back_is_counted_before_it_runs_again(make: Any, name: s
     link.close()
 
 
+def test_what_a_dead_client_of_redis_held_is_back_after_the_visibility_timeout(
+    make: Any, name: str, redis: Server
+) -> None:
+    url = f"kombu+redis://127.0.0.1:{redis.port}/3"
+    transport = make(url, visibility_timeout=1)
+    transport.publish([Publication(message(b"x"), name)])
+    with Connection(url.removeprefix("kombu+")) as plain:
+        channel = plain.channel()
+        channel.do_restore = False  # as if it was killed
+        assert channel.basic_get(name) is not None
+    consumer = consume(transport, name)
+    assert not consumer.fetch(1, 0)
+    (delivery,) = take(consumer)
+    assert (delivery.message.body, delivery.attempt) == (b"x", 2)
+    assert delivery.message.headers == message(b"x").headers
+    assert not consumer.settle([Settlement(delivery.tag)])
+    assert transport.stats([name])[0].ready == 0
+
+
+def test_plugins_show_says_what_is_weak() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "caraway", "plugins", "show", "kombu"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "what a killed worker held" in done.stdout
+    assert "MongoDB, by kombu; what a killed worker held is lost" in done.stdout
+    assert "with +filesystem: broadcast, delay, expiry, persistent, shared" in done.stdout
+    assert "with +memory: broadcast, delay, expiry\n" in done.stdout
+
+
 def test_a_rejected_message_is_kept_in_a_queue_of_the_dead(make: Any, name: str) -> None:
     transport = make("kombu+memory://")
     transport.publish([Publication(message(b"bad"), name)])
@@ -271,6 +304,21 @@ def test_a_message_is_written_as_kombu_s_own_producer_writes_it(make: Any, name:
     for payload in (ours, theirs):
         del payload["properties"]["delivery_tag"]
     assert ours == theirs
+
+
+def test_an_exchange_leads_to_the_queues_that_are_bound_to_it(make: Any, name: str) -> None:
+    transport = make("kombu+memory://")
+    queue = Queue(name=name, exchange=f"{name}-x", exchange_type="topic", routing_key="a.#")
+    consumer = transport.consume([queue], Owner(id=new_owner_id()))
+    other = f"{name}-y"
+    transport.publish(
+        [
+            Publication(message(b"1"), name, exchange=f"{name}-x", routing_key="a.b"),
+            Publication(message(b"2"), other, exchange=f"{name}-z", routing_key="k"),
+        ]
+    )
+    assert [d.message.body for d in take(consumer)] == [b"1"]
+    assert [d.message.body for d in take(consume(transport, other))] == [b"2"]
 
 
 # -- delays ----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _tags = count(1)
 _FIRST_PAUSE = 0.002
 _RESTORE = 10.0
-"""Seconds between looks for what others let lie past the visibility timeout."""
+"""Seconds between looks for what others let lie past the visibility timeout, at most."""
 
 
 class Held(Struct, gc=False):
@@ -62,6 +62,9 @@ class KombuConsumer(Consumer):
         self._held: dict[Tag, Held] = {}
         self._first = 0
         self._restored = monotonic()
+        timeout = transport.address.options.get("visibility_timeout")
+        short = timeout / 4 if isinstance(timeout, int | float) else _RESTORE
+        self._restore_every = min(_RESTORE, max(0.25, short))
         self._ready = 0
         # Against `close` of the transport, called from another thread; never contended else.
         self._lock = threading.RLock()
@@ -91,7 +94,7 @@ class KombuConsumer(Consumer):
     def declare(self, link: Link, queue: Queue) -> None:
         """A queue and its rungs, where they must be there before they are looked at."""
         link.declare(queue)
-        if self._facts.delay and self._facts.scheme in ("amqp", "qpid"):
+        if self._facts.delay and self._facts.real:
             for name in self._delays.names(queue.name):
                 link.declare(Queue(name=name, arguments=queue.arguments))
 
@@ -178,7 +181,7 @@ class KombuConsumer(Consumer):
 
     def _restore(self, link: Link) -> None:
         now = monotonic()
-        if self._facts.keeps == "timeout" and now - self._restored > _RESTORE:
+        if self._facts.keeps == "timeout" and now - self._restored > self._restore_every:
             self._restored = now
             link.restore()
 

@@ -45,6 +45,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         persistent: messages survive the death of every process that uses them.
         shared: several processes can use it.
         fanout: broadcasts reach every subscriber, across processes: remote control, events.
+        real: the broker itself has AMQP's exchanges and queues; kombu emulates nothing.
         delay: delayed messages are kept, in queues beside the queue.
         events: type of the exchange of events, as Celery declares it.
         poll: longest pause between two looks into an empty queue, in seconds.
@@ -62,6 +63,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     persistent: bool = True
     shared: bool = True
     fanout: bool = False
+    real: bool = False
     delay: bool = True
     events: Literal["topic", "fanout"] = "topic"
     poll: float = 0.25
@@ -113,11 +115,11 @@ FACTS: dict[str, Facts] = {
         ),
         Facts(
             scheme="amqp", title="RabbitMQ", keeps="connection", install="amqp", module="amqp",
-            fanout=True, options={"confirm_publish": True}, note="prefer caraway-amqp",
+            fanout=True, real=True, options={"confirm_publish": True}, note="prefer caraway-amqp",
         ),
         Facts(
             scheme="qpid", title="Apache Qpid", keeps="connection",
-            install="qpid-python qpid-tools", module="qpid", fanout=True,
+            install="qpid-python qpid-tools", module="qpid", fanout=True, real=True,
             note="its driver doesn't run on Python 3, so nor does this",
         ),
         Facts(scheme="sqla", title="an SQL database", install="sqlalchemy", module="sqlalchemy"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from caraway_kombu.facts import Facts
 
-NOT_FOUND = 404
+NOT_FOUND, MISMATCH = 404, 406
 _OURS = (
     *(TypeError, ValueError, KeyError, AttributeError, IndexError, NotImplementedError),
     struct.error,
@@ -87,6 +87,12 @@ def not_found(exc: BaseException) -> bool:
     """True if the broker says that there is no such queue."""
     code = getattr(exc, "reply_code", None) or getattr(exc, "code", None)
     return str(code) == str(NOT_FOUND) or "NOT_FOUND" in str(exc)
+
+
+def mismatch(exc: BaseException | None) -> bool:
+    """True if what was declared is there, declared otherwise."""
+    code = getattr(exc, "reply_code", None) or getattr(exc, "code", None)
+    return str(code) == str(MISMATCH) or type(exc).__name__ == "NotEquivalentError"
 
 
 def missing_driver(facts: Facts, scheme: str, exc: BaseException | None) -> ComponentUnusable:

@@ -8,14 +8,13 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError, TransportUnavailable
-from caraway_kombu.faults import error_types, not_found, translate
+from caraway_kombu.faults import error_types, mismatch, not_found, translate
 from caraway_kombu.marks import Found, find
+from caraway_kombu.tolerance import tolerant
 
 if TYPE_CHECKING:
     from caraway.message import Message, Queue
     from caraway_kombu.address import Address
-
-_UNREADABLE: dict[type[Any], type[Any]] = {}
 
 
 class Link:
@@ -37,6 +36,7 @@ class Link:
         self._raw: Any = None
         self._channel: Any = None
         self._declared: set[tuple[str, str, str]] = set()
+        self._otherwise: set[tuple[str, str, str]] = set()
         self._subscribed: set[str] = set()
         self._arrived: deque[Any] = deque()
 
@@ -73,7 +73,7 @@ class Link:
         if hasattr(channel, "do_restore"):
             # What we hold is ours to give back, counted; kombu would do it behind our back.
             channel.do_restore = False
-            channel.Message = _tolerant(channel.Message)
+            channel.Message = tolerant(channel.Message)
         self._channel = channel
         self.generation += 1
 
@@ -115,7 +115,8 @@ class Link:
         """Create a queue as Celery does, with its exchange and binding; once a connection."""
         exchange = queue.exchange
         key = queue.routing_key or queue.name
-        if (queue.name, exchange, key) in self._declared:
+        entry = (queue.name, exchange, key)
+        if entry in self._declared or entry in self._otherwise:
             return
         arguments = dict(queue.arguments)
         if queue.max_priority is not None:
@@ -133,8 +134,15 @@ class Link:
                 )  # fmt: skip
                 channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
 
-        self.run(create)
-        self._declared.add((queue.name, exchange, key))
+        try:
+            self.run(create)
+        except CarawayError as exc:
+            if not mismatch(exc.__cause__):
+                raise
+            # It is there with other arguments, and is used as it is.
+            self._otherwise.add(entry)
+            return
+        self._declared.add(entry)
 
     def forget(self, queue: str) -> None:
         """It was deleted, with its rungs: declare it again before it is used."""
@@ -307,7 +315,8 @@ class Link:
             return
         limit = getattr(channel, "unacked_restore_limit", None)
         try:
-            restore(num=limit)
+            # At each call, not at each tenth: how often is ours to decide.
+            restore(num=limit, interval=1)
         except Exception as exc:
             self.close()
             raise self.fault(exc) from exc
@@ -364,35 +373,3 @@ def _collect(transport: Any, raw: Any) -> None:
             collect(raw)
         except Exception:  # noqa: BLE001, S110 - nothing is left to be done
             pass
-
-
-def _tolerant(message: type[Any]) -> type[Any]:
-    """The channel's class of messages, one that reads everything: what has been taken out
-    of the broker must not be lost for being odd."""
-    known = _UNREADABLE.get(message)
-    if known is not None:
-        return known
-
-    class Tolerant(message):  # type: ignore[misc]
-        defect = ""
-
-        def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
-            try:
-                super().__init__(payload, channel=channel, **kwargs)
-            except Exception as exc:  # noqa: BLE001 - whatever a hostile payload may cause
-                import json
-                import uuid
-
-                plain = {
-                    "body": json.dumps(payload, default=repr),
-                    "content-type": "application/json",
-                    "content-encoding": "utf-8",
-                    "headers": {},
-                    "properties": {"delivery_tag": str(uuid.uuid4()), "delivery_info": {
-                        "exchange": "", "routing_key": ""}},
-                }  # fmt: skip
-                super().__init__(plain, channel=channel, **kwargs)
-                self.defect = f"not a message of kombu's: {type(exc).__name__}: {exc}"[:500]
-
-    _UNREADABLE[message] = Tolerant
-    return Tolerant

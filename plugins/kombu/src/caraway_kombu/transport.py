@@ -55,6 +55,7 @@ class KombuTransport(Transport):
         self._courier: Courier | None = None
         self._lock = threading.Lock()
         self._known: set[str] = set()
+        self._queues: dict[str, Queue] = {}
         self._delays = Delays(facts.ladder, context.clock, context.monotonic)
         self._consumers: set[KombuConsumer] = set()
         self._closed = False
@@ -157,7 +158,14 @@ class KombuTransport(Transport):
         exchange = publication.exchange
         key = publication.routing_key
         if queue:
-            self._declare(link, Queue(name=queue, exchange=exchange, routing_key=key))
+            known = self._queues.get(queue)
+            if known is None or known.exchange != exchange:
+                # A broker that has exchanges of its own is asked for none of unknown type;
+                # in kombu's emulation one must be there to lead anywhere.
+                named = exchange if exchange and not self.address.facts.real else ""
+                if named or known is None:
+                    known = Queue(name=queue, exchange=named, routing_key=key if named else "")
+            self._declare(link, known)
         marks: dict[str, Any] = {}
         if publication.due:
             marks[DUE] = publication.due
@@ -180,17 +188,23 @@ class KombuTransport(Transport):
     def consume(self, queues: Sequence[Queue], owner: Owner) -> KombuConsumer:
         if self._closed:
             raise TransportError("this transport is closed", hint="Build another one.")
-        self._known.update(queue.name for queue in queues)
+        self._remember(queues)
         consumer = KombuConsumer(self, queues, owner)
         self._consumers.add(consumer)
         return consumer
 
     def declare(self, queues: Sequence[Queue]) -> None:
+        self._remember(queues)
+
         def create(link: Link) -> None:
             for queue in queues:
                 self._declare(link, queue)
 
         self._call(create)
+
+    def _remember(self, queues: Sequence[Queue]) -> None:
+        self._known.update(queue.name for queue in queues)
+        self._queues.update((queue.name, queue) for queue in queues)
 
     def delete(self, queue: str) -> int:
         count = sum(consumer.drop(queue) for consumer in tuple(self._consumers))
