@@ -20,7 +20,7 @@ from caraway.errors import (
     TransportError,
     TransportUnavailable,
 )
-from caraway.message import Completion, Settlement, StoredResult
+from caraway.message import ChordPart, Completion, Settlement, StoredResult
 from caraway.testing.servers import server
 
 RIGHTS = (
@@ -39,6 +39,13 @@ def done(deliveries: Any) -> list[Completion]:
     return [
         Completion(Settlement(each.tag), result(each.message.headers["id"])) for each in deliveries
     ]
+
+
+def fetched(consumer: Any, count: int) -> list[Any]:
+    taken: list[Any] = []
+    while len(taken) < count:
+        taken += consumer.fetch(count, 5.0)
+    return taken
 
 
 # -- servers that are too old, away, or strangers --------------------------------------
@@ -267,11 +274,41 @@ def test_a_server_without_memory_takes_nothing_new_and_ends_what_it_has(
         more = consumer.fetch(10, 0)
         assert not consumer.settle([Settlement(each.tag, "release") for each in more])
         consumer.close()
+        # Workers can begin, wait and go on: what they do makes room.
+        fresh = opened.consumer(opened.transport(url))
+        taken = fetched(fresh, 10)
+        assert not fresh.fetch(10, 0.3)
+        assert transport.adopt(fresh.owner.id, [taken[0].tag], fresh.owner.id)
+        part = ChordPart("g", "t", 0, "SUCCESS", b"{}", 1, 60.0)
+        assert backend.chord_parts([part]) == [[b"{}"]]
+        assert not fresh.settle([Settlement(each.tag, "release") for each in taken])
+        fresh.close()
     finally:
         client.config_set("maxmemory", 0)
     assert client.llen("q") == 10
     transport.publish([opened.publication("x")])
     assert len(opened.consumer(transport).fetch(20, 5.0)) == 11
+    transport.delete("q")
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit", "warned"),
+    [("allkeys-lru", "1gb", True), ("allkeys-lru", "0", False), ("volatile-ttl", "1gb", False)],
+)
+def test_a_worker_warns_of_a_server_that_may_throw_queues_away(
+    url: str, opened: Any, client: Redis, caplog: Any, policy: str, limit: str, warned: bool
+) -> None:
+    client.config_set("maxmemory-policy", policy)
+    client.config_set("maxmemory", limit)
+    try:
+        transport = opened.transport(url)
+        for _ in range(2):
+            opened.consumer(transport)
+    finally:
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+    said = [each.getMessage() for each in caplog.records if "noeviction" in each.getMessage()]
+    assert len(said) == warned
     transport.delete("q")
 
 

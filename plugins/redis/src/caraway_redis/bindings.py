@@ -8,7 +8,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from caraway.routing import topic_matches
-from caraway_redis.wires import pack
 
 if TYPE_CHECKING:
     from caraway.message import Queue
@@ -29,18 +28,15 @@ class Bindings:
         self._keys = keys
         self._tables: dict[str, tuple[float, list[tuple[str, str, str]]]] = {}
 
-    def commands(self, queue: Queue) -> tuple[bytes, bytes]:
-        """The commands that bind a queue for good."""
+    def wanted(self, queue: Queue) -> tuple[tuple[str, str], tuple[str, str]]:
+        """The tables that say where a queue is bound for good, and its member of them."""
         keys = self._keys
         # As kombu: a queue without an exchange is bound to one of its own name.
         exchange = queue.exchange or queue.name
         routing_key = queue.routing_key or queue.name
         pattern = _pattern(routing_key) if queue.exchange_type == "topic" else ""
         member = keys.member(queue.name, routing_key, pattern)
-        return (
-            pack("SADD", keys.binding + exchange, member),
-            pack("SADD", keys.permanent + exchange, member),
-        )
+        return (keys.binding + exchange, member), (keys.permanent + exchange, member)
 
     def bound(self, exchange: str, routing_key: str) -> Sequence[str]:
         """The queues that an exchange and a routing key lead to.

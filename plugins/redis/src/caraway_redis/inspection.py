@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from caraway.errors import OperationalError
 from caraway.message import Delivery, Located, Owner, OwnerStats, QueueStats
 from caraway_redis import dead_letters
 from caraway_redis.fetching import delivery
@@ -18,6 +19,25 @@ if TYPE_CHECKING:
     from caraway_redis.wires import Script
 
 _PAGE = 500
+
+
+def warn_of_eviction(link: Link) -> None:
+    """Say so in the log if the server throws away keys that have no end, as queues, when
+    its memory is full."""
+    try:
+        told = link.call("INFO", "memory").decode()
+    except OperationalError:
+        return  # we may not ask
+    facts = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+    policy = facts.get("maxmemory_policy", "")
+    if policy.startswith("allkeys") and facts.get("maxmemory") != "0":
+        import logging
+
+        logging.getLogger("caraway.transport.redis").warning(
+            "%s throws away queues when its memory is full: its maxmemory-policy is %s; "
+            "set it to noeviction",
+            link.place, policy,
+        )  # fmt: skip
 
 
 def names(link: Link, keys: Keys) -> list[str]:

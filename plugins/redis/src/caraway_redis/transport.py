@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 RENEW = Script("payload", "renew")
 REGISTER = Script("payload", "register")
+DECLARE = Script("declare")
 ADOPT = Script("adopt")
 HOLDINGS = Script("holdings")
 REVOKE = Script("payload", "revoke")
@@ -103,6 +104,7 @@ class RedisTransport(Transport):
         self._envelopes = Envelopes(self.keys, steps, bound, self._served, context.clock)
         self._consumers: set[RedisConsumer] = set()
         self._known: set[str] = set()
+        self._looked = False
         self._consumed: tuple[float, set[str]] = (0.0, set())
 
     # -- queues ------------------------------------------------------------------------
@@ -180,14 +182,17 @@ class RedisTransport(Transport):
     def consume(self, queues: Sequence[Queue], owner: Owner) -> RedisConsumer:
         names = list(dict.fromkeys(queue.name for queue in queues))
         self.declare(queues)
+        if not self._looked:
+            self._looked = True
+            inspection.warn_of_eviction(self.link)
         consumer = RedisConsumer(self, owner, names, self._consumers.discard)
         keys = self.keys
         info = msgspec.json.encode((owner, names))
         try:
             answer = self.link.run(
                 REGISTER,
-                (keys.owners, keys.leases, keys.infos, keys.inboxes, keys.queues),
-                (owner.id, owner.lease, info, consumer.inboxes, *names),
+                (keys.owners, keys.leases, keys.infos, keys.inboxes),
+                (owner.id, owner.lease, info, consumer.inboxes),
             )
         except BaseException:
             consumer.discard()
@@ -212,11 +217,11 @@ class RedisTransport(Transport):
                     f"{queue.name!r} can't be a queue's name",
                     hint="It must not be empty, nor have an end of line in it.",
                 )
-        keys = self.keys
-        packed = [pack("SADD", keys.queues, *[queue.name for queue in queues])]
+        rows = [(self.keys.queues, queue.name) for queue in queues]
         for queue in queues:
-            packed += self._bindings.commands(queue)
-        self.link.exchange(b"".join(packed), len(packed))
+            rows += self._bindings.wanted(queue)
+        tables = (self.keys.owners, *[table for table, _ in rows])
+        self.link.run(DECLARE, tables, [member for _, member in rows])
         self._known |= {queue.name for queue in queues}
         self._bindings.forget()
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from caraway.errors import OperationalError
+from caraway.errors import OperationalError, StoreFull
 from caraway_redis.faults import translate
 from caraway_redis.wires import Wire, pack
 
@@ -27,6 +27,8 @@ MOST = 64
 """Lists that are waited for, each with a connection; with more, a lane looks again and
 again instead."""
 _LOOK_EVERY = 0.1
+_REFUSED = 2.0
+"""Seconds for which nobody waits where the server has no memory left."""
 _PATIENCE = 5.0
 """Seconds for an answer that must be on its way."""
 
@@ -67,6 +69,7 @@ class ListWait:
         os.set_blocking(self._writer, False)
         self._peek = False
         self._doubtful = 0.0
+        self._refused = 0.0
         self.armed = False
 
     def wait(self, timeout: float) -> tuple[bool, bool]:
@@ -78,7 +81,11 @@ class ListWait:
         Raises:
             OperationalError: a connection failed.
         """
-        self._arm()
+        looking = not self._lines or monotonic() < self._refused
+        if looking:
+            timeout = min(timeout, _LOOK_EVERY)
+        else:
+            self._arm()
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         by_number = {}
@@ -87,8 +94,6 @@ class ListWait:
                 number = line.wire.fileno()
                 by_number[number] = line
                 poll.register(number, select.POLLIN)
-        if not self._lines:
-            timeout = min(timeout, _LOOK_EVERY)
         came = woken = False
         for number, _ in poll.poll(max(0.0, timeout) * 1000):
             if number == self._reader:
@@ -96,7 +101,7 @@ class ListWait:
                 self._drain()
             else:
                 came = self._answered(by_number[number]) or came
-        return came or not self._lines, woken
+        return came or looking, woken
 
     def _arm(self) -> None:
         now = monotonic()
@@ -168,7 +173,12 @@ class ListWait:
         line.armed = False
         if isinstance(answer, Exception):
             self._drop(line)
-            raise translate(answer, self._link.place) from answer
+            error = translate(answer, self._link.place)
+            if isinstance(error, StoreFull):
+                # Moving is refused, though not what a fetch does: so look by ourselves.
+                self._refused = monotonic() + _REFUSED
+                return False
+            raise error from answer
         return answer is not None
 
     # -- calling off -------------------------------------------------------------------

@@ -8,6 +8,8 @@ local state = redis.call('GET', KEYS[5])
 if state == 'done' then
   return false
 end
+-- A write that a server without memory never refuses: what ends makes room.
+redis.call('SREM', KEYS[4], '')
 if redis.call('SADD', KEYS[4], ARGV[1]) == 1 then
   if ARGV[3] == '1' then
     redis.call('ZADD', KEYS[1], ARGV[4], ARGV[2])
