@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import select
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -69,9 +69,10 @@ class KombuConsumer(Consumer):
         # Against `close` of the transport, called from another thread; never contended else.
         self._lock = threading.RLock()
         self._closed = False
-        self._ears, self._mouth = os.pipe()
-        os.set_blocking(self._ears, False)
-        os.set_blocking(self._mouth, False)
+        # A handler of signals may wake, so no lock is taken for it.
+        self._ears, self._mouth = socket.socketpair()
+        self._ears.settimeout(0.0)
+        self._mouth.settimeout(0.0)
         try:
             self._prepare()
             for name in self.queues:
@@ -119,8 +120,8 @@ class KombuConsumer(Consumer):
         """Wait; True if woken."""
         try:
             ready, _, _ = select.select([self._ears], [], [], seconds)
-            return bool(ready and os.read(self._ears, 4096))
-        except (BlockingIOError, ValueError, OSError):
+            return bool(ready and self._ears.recv(4096))
+        except (ValueError, OSError):
             return True  # closed meanwhile
 
     def _take(self, limit: int) -> list[Delivery]:
@@ -273,7 +274,7 @@ class KombuConsumer(Consumer):
 
     def wake(self) -> None:
         try:
-            os.write(self._mouth, b"w")
+            self._mouth.send(b"w")
         except OSError:
             return  # full of wakes, or closed
 
@@ -309,8 +310,8 @@ class KombuConsumer(Consumer):
         self._closed = True
         self._transport.ended(self)
         self._link.close()
-        os.close(self._ears)
-        os.close(self._mouth)
+        self._ears.close()
+        self._mouth.close()
 
 
 _LEFT: dict[Keeps, str] = {
