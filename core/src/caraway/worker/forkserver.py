@@ -9,6 +9,7 @@ It tells the supervisor which lanes started, stopped, went on and exited.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -33,6 +34,11 @@ class ForkServer:
     """
 
     def __init__(self, lane_main: LaneMain) -> None:
+        # Before the fork: a collection writes into every object's head, and what the
+        # collector doesn't know any more, no process writes into later.  So supervisor,
+        # fork server and lanes share their pages.
+        gc.collect()
+        gc.freeze()
         ours, theirs = Channel.pair()
         self.pid = os.fork()
         if self.pid == 0:
@@ -76,8 +82,6 @@ class ForkServer:
 
 
 def _serve(sock: socket.socket, lane_main: LaneMain) -> None:
-    import gc
-
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     read_end, write_end = os.pipe()
@@ -85,8 +89,6 @@ def _serve(sock: socket.socket, lane_main: LaneMain) -> None:
     os.set_blocking(read_end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    gc.collect()
-    gc.freeze()
     channel = Channel(sock)
     children: set[int] = set()
     while True:
