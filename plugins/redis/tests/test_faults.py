@@ -484,3 +484,63 @@ def test_an_answer_lost_on_its_way_is_asked_for_again(
     assert not consumer.settle([Settlement(each.tag) for each in taken])
     assert not client.exists("q", f"caraway:held:{consumer.owner.id}")
     transport.delete("q")
+
+
+def test_what_was_taken_when_the_look_at_revocations_fails_is_not_forgotten(
+    url: str, opened: Any, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = opened.transport(url)
+    consumer = opened.consumer(transport)
+    assert not consumer.fetch(1, 0)  # the turn to sweep is over for a while
+    transport.revoke(["id-1"])
+    transport.publish([opened.publication(n) for n in range(3)])
+    look = transport.link.exchange
+
+    def cut(*arguments: Any) -> Any:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        return look(*arguments)
+
+    monkeypatch.setattr(transport.link, "exchange", cut)
+    with pytest.raises(TransportUnavailable):
+        consumer.fetch(10, 0)
+    monkeypatch.undo()
+    taken: list[Any] = []
+    while len(taken) < 3:
+        try:
+            taken += consumer.fetch(10, 1.0)
+        except TransportUnavailable:
+            continue
+    assert [(each.message.body, each.revoked) for each in taken] == [
+        (b"0", False), (b"1", True), (b"2", False),
+    ]  # fmt: skip
+    assert not consumer.settle([Settlement(each.tag) for each in taken])
+    transport.delete("q")
+
+
+def test_a_fetch_that_a_signal_ends_forgets_nothing_and_reads_no_stale_answer(
+    url: str, opened: Any, client: Redis
+) -> None:
+    transport = opened.transport(url)
+    consumer = opened.consumer(transport)
+    assert not consumer.fetch(1, 0)
+    transport.publish([opened.publication(n) for n in range(3)])
+
+    class Stopped(BaseException):
+        pass
+
+    def stop() -> Any:
+        raise Stopped
+
+    consumer._read, read = stop, consumer._read
+    with pytest.raises(Stopped):
+        consumer.fetch(10, 0)
+    consumer._read = read
+    taken = fetched(consumer, 3)
+    assert sorted(each.message.body for each in taken) == [b"0", b"1", b"2"]
+    consumer._read = stop
+    with pytest.raises(Stopped):
+        consumer.settle([Settlement(taken[0].tag)])
+    consumer._read = read
+    assert len(consumer.settle([Settlement(each.tag) for each in taken])) <= 1
+    assert not client.exists(f"caraway:held:{consumer.owner.id}")
+    transport.delete("q")

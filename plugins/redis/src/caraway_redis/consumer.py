@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from caraway.errors import OperationalError, OwnerLost, TransportError, TransportUnavailable
+from caraway.errors import (
+    CarawayError,
+    OperationalError,
+    OwnerLost,
+    TransportError,
+    TransportUnavailable,
+)
 from caraway.interfaces.transport import Consumer
 from caraway.message import Completion, Delivery, Owner, Settlement, Tag
 from caraway_redis.faults import translate
@@ -144,6 +150,22 @@ class RedisConsumer(Consumer):
         """
         if self._closed:
             raise TransportError("this consumer is closed")
+        known = self._last
+        try:
+            return self._taken(limit, soon=soon)
+        except BaseException as exc:
+            # What came meanwhile is ours, and nobody runs it: it is asked for again.
+            self._last = known
+            self._doubtful = monotonic() + _DOUBTFUL
+            self._interrupted(exc)
+            raise
+
+    def _interrupted(self, exc: BaseException) -> None:
+        """After a signal's exception, an answer may still be on its way: to nobody."""
+        if self._wire is not None and not isinstance(exc, CarawayError):
+            self._wire.close()
+
+    def _taken(self, limit: int, *, soon: bool) -> list[Delivery]:
         limit = max(1, min(limit, _MOST))
         part = -(-limit // -(-limit // _PART))
         off = self._wait.calls_off() if soon else []
@@ -298,11 +320,15 @@ class RedisConsumer(Consumer):
             return ()
         if self._wait.armed:
             self._wait.disarm()
-        self._send(
-            COMMIT,
-            (*self._commit_head, len(plain), ttl, *plain, *stored, len(rest), *others),
-        )
-        fenced = self._answer(COMMIT)
+        try:
+            self._send(
+                COMMIT,
+                (*self._commit_head, len(plain), ttl, *plain, *stored, len(rest), *others),
+            )
+            fenced = self._answer(COMMIT)
+        except BaseException as exc:
+            self._interrupted(exc)
+            raise
         if not fenced:
             return ()
         tags = plain + rest
