@@ -9,12 +9,15 @@ import pytest
 from msgspec.structs import replace
 
 from caraway.errors import BackendUnavailable
-from caraway.interfaces import Backend, Context
+from caraway.interfaces import Backend, Capability, Context
 from caraway.message import StoredResult
 from caraway.testing.conformance import BackendSuite, TransportSuite
+from caraway.testing.conformance.transport_delivery import DeadLetterTests, PriorityTests
+from caraway.testing.conformance.transport_queues import SettleTests
 from caraway.testing.servers import Server, free_port
 from caraway.url import Url
 from caraway_amqp.backend import RpcBackend
+from caraway_amqp.transport import AmqpTransport
 
 
 class OnRabbitMQ:
@@ -87,3 +90,35 @@ class TestRpcBackend(OnRabbitMQ, BackendSuite):
         with pytest.raises(BackendUnavailable):
             backend.expect()
         backend.close()
+
+
+class TestPriorities(OnRabbitMQ, PriorityTests):
+    """Queues with ``x-max-priority``."""
+
+    factory = "caraway_amqp.transport:AmqpTransport"
+
+    @property
+    def context(self) -> Context:
+        return Context(settings={"task_queue_max_priority": 10})
+
+    def test_the_class_declares_what_its_entry_declares(self) -> None:
+        """It declares more: where there are priorities, it has them."""
+        assert self.declared() == AmqpTransport.capabilities | {Capability.PRIORITY}
+
+    def make(self, tmp_path: Path) -> Callable[[Context], AmqpTransport]:
+        url = Url.parse(self.url(tmp_path))
+        return lambda context: AmqpTransport(url, {}, context)
+
+
+class TestQuorumQueues(OnRabbitMQ, SettleTests, DeadLetterTests):
+    """The type that keeps messages on several nodes.  It gives back in an order of its own:
+    the two tests of that order don't hold, as docs/how-to/rabbitmq.md says."""
+
+    test_a_released_message_keeps_its_age = None
+    test_a_closed_consumer_gives_back_what_it_held_uncounted = None
+
+    factory = "caraway_amqp.transport:AmqpTransport"
+
+    @property
+    def context(self) -> Context:
+        return Context(settings={"task_create_missing_queue_type": "quorum"})

@@ -60,6 +60,10 @@ class AmqpConsumer(Consumer):
         """Tags of the consumers of suspects; `_current` are those of the queues."""
         self._renewal = Renewal(owner.id, transport.publisher)
         self._patience = transport.options.consumer_timeout / 2
+        self._quorum = False
+        self._stale = False
+        """A consumer of a quorum queue was cancelled: what the queue had sent to it and was
+        still on its way is held by the channel, and by nobody, until the channel closes."""
         self._window = 0
         self._mark = 0
         """Numbers above it came through the open window."""
@@ -81,16 +85,32 @@ class AmqpConsumer(Consumer):
             return channel
         self._lost()
         self._transport.ensure(self.queues)
+        self._quorum = self._transport.publisher.any_quorum(self.queues)
         name = f"caraway {self.owner.worker or 'consumer'}"
         link = self._transport.connect(timeout, name, paced=True)
         with link.lock:
-            channel = link.channel()
-            self._base = self._transport.new_base()
-            self._link, self._channel = link, channel
+            self._link = link
             if self._patience:
                 link.watch(self._renew, self._patience / 4)
-            channel.send(self._watch(channel))
+            return self._begin(link)
+
+    def _begin(self, link: Link) -> Channel:
+        self._channel = channel = link.channel()
+        self._base = self._transport.new_base()
+        channel.send(self._watch(channel))
         return channel
+
+    def _freshen(self, channel: Channel) -> Channel:
+        """A new channel in place of one that may hold what nobody can see."""
+        if self._held or self._suspects or self._moving or self._current or channel.deliveries:
+            return channel
+        channel.close()
+        self._sources.clear()
+        self._watched.clear()
+        self._renewal.reset()
+        self._stale = False
+        self._window = self._mark = 0
+        return self._begin(channel.link)
 
     def _watch(self, channel: Channel) -> bytes:
         data = self._qos(channel, 1)
@@ -120,6 +140,7 @@ class AmqpConsumer(Consumer):
         self._current.clear()
         self._watched.clear()
         self._renewal.reset()
+        self._stale = False
         self._window = self._mark = 0
 
     def _unread(self) -> list[Arrival]:
@@ -157,6 +178,17 @@ class AmqpConsumer(Consumer):
             # What runs takes up its part of the window, if it came through this one.
             window -= sum(1 for number in self._held if number > mark)
         if limit <= window <= (wanted if limit <= _EXACT else wanted * 2):
+            return
+        if self._quorum and self._window:
+            if window >= limit:
+                return
+            # Its consumers aren't cancelled while messages flow: see `_stale`.
+            more = wanted - window
+            data = self._qos(channel, more)
+            for queue in self.queues:
+                data += self._consume(channel, queue, suspect=False)
+            channel.send(data)
+            self._window += more
             return
         data = self._cancel(channel) + self._qos(channel, wanted)
         for queue in self.queues:
@@ -272,6 +304,8 @@ class AmqpConsumer(Consumer):
         while True:
             with link.lock:
                 self._reopen(channel)
+                if self._stale and not last:
+                    channel = self._freshen(channel)
                 if not last:
                     if not self._watched:
                         channel.send(self._watch(channel))
@@ -299,6 +333,7 @@ class AmqpConsumer(Consumer):
         # all that the queue had sent.  Answers of the channel alone overtake deliveries.
         ended = channel.ended + len(self._current)
         self._window = 0
+        self._stale = self._quorum
         channel.send(self._qos(channel, 1) + self._cancel(channel, wait=True))
         deadline = monotonic() + _ANSWER
         while channel.ended < ended:

@@ -7,6 +7,8 @@ ladder.  See docs/reference/wire-format.md, "AMQP".
 
 from __future__ import annotations
 
+import math
+
 from caraway.message import Queue
 from caraway_amqp import frames
 from caraway_amqp.link import Channel
@@ -24,6 +26,12 @@ FOOT = "celery_delayed_delivery"
 def rung(level: int) -> str:
     """The exchange and the queue of a level."""
     return f"celery_delayed_{level}"
+
+
+def key(delay: float, routing_key: str) -> str:
+    """The routing key of a message that is to come after so many seconds, rounded up."""
+    seconds = min(max(1, math.ceil(delay)), 2**LEVELS - 1)
+    return ".".join(format(seconds, f"0{LEVELS}b")) + "." + routing_key
 
 
 def build(channel: Channel, kind: str = "quorum") -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from caraway.errors import PublishError, TransportError, TransportUnavailable
 from caraway.message import Message, Publication, Queue
-from caraway_amqp import frames, topology
+from caraway_amqp import frames, native_delay, topology
 from caraway_amqp.faults import LOCKED, ChannelClosed
 from caraway_amqp.frames import content, publish_to
 from caraway_amqp.link import Channel, Content, Link
@@ -89,7 +89,7 @@ class Publisher:
         """Queues that somebody named, by name."""
         self._declared: set[str] = set()
         self._rungs: dict[str, int] = {}
-        self._ladder = False
+        self._ladder = self._native = False
         self._targets: dict[tuple[str, str, bool], bytes] = {}
         self._next = 1
         self.frame_max = FRAME_MAX
@@ -145,7 +145,7 @@ class Publisher:
         self._link = self._confirms = self._asking = None
         self._declared.clear()
         self._rungs.clear()
-        self._ladder = False
+        self._ladder = self._native = False
         self._open.clear()
 
     @contextmanager
@@ -196,6 +196,28 @@ class Publisher:
                 channel = self._ask(link)
             self._asking = channel
             self._declared.add(name)
+
+    def ensure(self, names: Sequence[str]) -> None:
+        """Create queues that don't exist, with what belongs to those that are consumed."""
+        self.declare([self.queues.get(name) or Queue(name=name) for name in names])
+        with self.asking() as channel:
+            for name in names:
+                own = self._shapes.own(self.queues[name])
+                suspects = topology.derived("suspects", name)
+                channel = topology.declare_own(channel.link, channel, suspects, own)  # noqa: PLW2901
+                self._asking = channel
+            if any(self._shapes.native(self.queues[name]) for name in names):
+                self._build_native(channel.link)
+
+    def _build_native(self, link: Link) -> None:
+        """Celery's ladder: clients of Celery's rely on workers for it."""
+        if not self._native:
+            native_delay.build(self._ask(link), self._shapes.native_type)
+            self._native = True
+
+    def any_quorum(self, names: Sequence[str]) -> bool:
+        """Some of these are of type quorum, as far as is known."""
+        return any(self._shapes.own(self.queues[name]) for name in names)
 
     def forget(self, queue: str) -> None:
         """This queue was deleted."""
@@ -294,8 +316,14 @@ class Publisher:
             if publication.due:
                 now = now or self._clock()
                 extra = {**extra, frames.DUE: publication.due}
-                # To a named exchange it goes at once: who takes it from its queue delays it.
-                if publication.due > now and not exchange:
+                # To a named exchange it goes at once, unless Celery's ladder leads there: who
+                # takes it from its queue delays it.
+                if publication.due > now and exchange:
+                    queue = self.queues.get(publication.queue)
+                    if queue is not None and self._shapes.native(queue):
+                        key = native_delay.key(publication.due - now, key or publication.queue)
+                        exchange = native_delay.rung(native_delay.LEVELS - 1)
+                elif publication.due > now:
                     count = topology.ticks(publication.due - now)
                     exchange = topology.rung(topology.LEVELS - 1)
                     key = topology.delay_key(publication.queue, count)
@@ -398,13 +426,19 @@ class Publisher:
                 continue
             if queue not in declared:
                 self._declare(link, [queue])
+            if item.exchange != publication.exchange and not item.count:
+                self._build_native(link)
             if item.count:
                 if not self._ladder:
                     topology.build_ladder(self._ask(link))
                     self._ladder = True
                 have = rungs.get(queue, 0)
                 if item.count & ~have:
-                    rungs[queue] = topology.build_rungs(self._ask(link), queue, item.count, have)
+                    own = self._shapes.own(self.queues.get(queue) or Queue(name=queue))
+                    self._asking = topology.build_rungs(
+                        link, self._ask(link), queue, own, item.count & ~have, first=not have
+                    )
+                    rungs[queue] = have | item.count
 
     def _write(self, link: Link, items: list[Outgoing], deadline: float) -> None:
         parts: list[bytes] = []

@@ -83,12 +83,27 @@ class Shapes:
         self._default_type = settings.get("task_default_queue_type") or "classic"
         self._missing_type = settings.get("task_create_missing_queue_type") or "classic"
         self._max_priority = settings.get("task_queue_max_priority")
+        self.met: set[str] = set()
+        """Queues that turned out to be of type quorum, though declared otherwise."""
+        self.native_type = settings.get("broker_native_delayed_delivery_queue_type") or "quorum"
         configured = settings.get("task_queues") or ()
         self._configured = {
             each if isinstance(each, str) else str(dict(each).get("name", ""))
             if isinstance(each, Mapping) else getattr(each, "name", "")
             for each in configured
         }  # fmt: skip
+
+    def own(self, queue: Queue) -> dict[str, Any]:
+        """The arguments of queues of ours that belong to this one: replicated as it is."""
+        kind = self.arguments(queue).get("x-queue-type")
+        if kind == "quorum" or queue.name in self.met:
+            return {"x-queue-type": "quorum"}
+        return {}
+
+    def native(self, queue: Queue) -> bool:
+        """Celery delays messages for this queue in the broker."""
+        quorum = self.arguments(queue).get("x-queue-type") == "quorum"
+        return quorum and queue.exchange_type == "topic" and bool(queue.exchange)
 
     def arguments(self, queue: Queue) -> dict[str, Any]:
         """The arguments to declare this queue with; none where Celery has none."""
@@ -127,6 +142,8 @@ def ensure(link: Link, channel: Channel, queue: Queue, shapes: Shapes, log: Any)
         channel = link.channel()
         passive = declare_queue(queue.name, {}, passive=True)
         channel.call(frames.QUEUE_DECLARE, passive, frames.QUEUE_DECLARE_OK)
+        if "current is the value 'quorum'" in exc.text or "current is 'quorum'" in exc.text:
+            shapes.met.add(queue.name)
         log.warning(
             "queue %r exists with other arguments than ours (%r); it is used as it is. "
             "RabbitMQ says: %s. %s",
@@ -148,17 +165,24 @@ def ensure(link: Link, channel: Channel, queue: Queue, shapes: Shapes, log: Any)
     key = queue.routing_key or queue.name
     bound = bind_queue(queue.name, queue.exchange, key)
     channel.call(frames.QUEUE_BIND, bound, frames.QUEUE_BIND_OK)
-    if kind == "topic" and arguments.get("x-queue-type") == "quorum":
+    if shapes.native(queue):
         from caraway_amqp.native_delay import receive_delayed
 
         receive_delayed(channel, queue, key)
     return channel
 
 
-def declare_own(channel: Channel, *names: str) -> None:
-    """Declare queues of ours: durable, without arguments."""
-    for name in names:
-        channel.call(frames.QUEUE_DECLARE, declare_queue(name, {}), frames.QUEUE_DECLARE_OK)
+def declare_own(link: Link, channel: Channel, name: str, arguments: Mapping[str, Any]) -> Channel:
+    """Declare a queue of ours, durable; return the channel to go on with.  One that was
+    declared otherwise before, as another type, is used as it is."""
+    try:
+        declared = declare_queue(name, arguments)
+        channel.call(frames.QUEUE_DECLARE, declared, frames.QUEUE_DECLARE_OK)
+    except ChannelClosed as exc:
+        if exc.code != MISMATCH:
+            raise
+        return link.channel()
+    return channel
 
 
 # -- the ladder ------------------------------------------------------------------------
@@ -198,25 +222,43 @@ def build_ladder(channel: Channel) -> None:
         call(frames.EXCHANGE_BIND, bound, frames.EXCHANGE_BIND_OK)
 
 
-def build_rungs(channel: Channel, queue: str, wanted: int, have: int) -> int:
-    """The queues on which messages for this queue wait: those of the bits of ``wanted``
-    that ``have`` lacks; return all there are."""
-    call = channel.call
-    if not have:
+def build_rungs(
+    link: Link, channel: Channel, queue: str, own: Mapping[str, Any], bits: int, *, first: bool
+) -> Channel:
+    """The queues on which messages for a queue wait.
+
+    Args:
+        link: where.
+        channel: for it.
+        queue: the task queue.
+        own: arguments of queues of ours that belong to it.
+        bits: those of the delay whose queues are to be declared.
+        first: they are the first for this queue.
+
+    Returns:
+        The channel to go on with.
+    """
+    if first:
         bound = bind_queue(queue, DELAY, f"#.{word(queue)}")
-        call(frames.QUEUE_BIND, bound, frames.QUEUE_BIND_OK)
+        channel.call(frames.QUEUE_BIND, bound, frames.QUEUE_BIND_OK)
     for level in range(LEVELS):
-        if not (wanted & ~have) >> level & 1:
+        if not bits >> level & 1:
             continue
         name = rung_queue(level, queue)
-        arguments = {
+        arguments: dict[str, Any] = {
+            **own,
             "x-message-ttl": int(TICK * 1000) << level,
             "x-dead-letter-exchange": rung(level - 1),
         }
-        call(frames.QUEUE_DECLARE, declare_queue(name, arguments), frames.QUEUE_DECLARE_OK)
+        if own:
+            # Confirmed from queue to queue; it asks for the other.
+            arguments["x-dead-letter-strategy"] = "at-least-once"
+            arguments["x-overflow"] = "reject-publish"
+        channel = declare_own(link, channel, name, arguments)
         key = "*." * (LEVELS - 1 - level) + f"1.#.{word(queue)}"
-        call(frames.QUEUE_BIND, bind_queue(name, rung(level), key), frames.QUEUE_BIND_OK)
-    return have | wanted
+        bound = bind_queue(name, rung(level), key)
+        channel.call(frames.QUEUE_BIND, bound, frames.QUEUE_BIND_OK)
+    return channel
 
 
 # -- looking ---------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from caraway.errors import TransportError
 from caraway.interfaces.context import Capability
@@ -43,7 +43,7 @@ class AmqpTransport(Transport):
         ImproperlyConfigured: a URL or option that can't be.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+    capabilities = frozenset(
         {
             Capability.DELAY,
             Capability.EXPIRY,
@@ -71,6 +71,9 @@ class AmqpTransport(Transport):
             context.clock,
             self.log,
         )
+        if context.settings.get("task_queue_max_priority"):
+            # Of this one: only queues that are declared so have priorities.
+            self.capabilities = self.capabilities | {Capability.PRIORITY}  # type: ignore[misc]
         self._cemetery = Cemetery(lambda: self.connect(0.0, "caraway dead letters"), self.publisher)
 
     def log(self) -> Any:
@@ -118,10 +121,7 @@ class AmqpTransport(Transport):
 
     def ensure(self, names: Sequence[str]) -> None:
         """These queues exist, with what belongs to them."""
-        publisher = self.publisher
-        publisher.declare([publisher.queues.get(name) or Queue(name=name) for name in names])
-        with publisher.asking() as channel:
-            topology.declare_own(channel, *[derived("suspects", name) for name in names])
+        self.publisher.ensure(names)
 
     # -- queues ------------------------------------------------------------------------
 
