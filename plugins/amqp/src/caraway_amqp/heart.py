@@ -47,6 +47,13 @@ class _Heart:
         with self._lock:
             self._links.discard(link)
 
+    def links(self) -> list[Link]:
+        """All, without the lock: for a child, whose parent may have held it."""
+        try:
+            return list(self._links)
+        except RuntimeError:  # it was forked while one was added
+            return []
+
     def _beat(self) -> None:
         while True:
             with self._lock:
@@ -75,9 +82,14 @@ _hearts = {os.getpid(): _Heart()}
 
 
 def _forked() -> None:
-    """A child has neither the thread nor a use for its parent's connections."""
+    """A child has neither the thread nor a use for its parent's connections.  Nor may it
+    keep them open: the broker would take its parent for alive when that is dead."""
+    inherited = [heart.links() for heart in _hearts.values()]
     _hearts.clear()
     _hearts[os.getpid()] = _Heart()
+    for links in inherited:
+        for link in links:
+            link.disown()
 
 
 if hasattr(os, "register_at_fork"):

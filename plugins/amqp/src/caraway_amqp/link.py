@@ -144,6 +144,15 @@ class Link:
         if self._poll is not None:
             self._poll.register(self.socket, select.POLLIN)
 
+    def disown(self) -> None:
+        """This process was forked from the connection's: close its copy, and say nothing."""
+        self.error = self.error or TransportUnavailable(
+            f"the connection to {self.address.shown} is that of another process",
+            hint="Open the app's connections in the process that uses them.",
+        )
+        # The descriptor alone: shutting down would be its parent's end, too.
+        self.socket.close()
+
     def watch(self, chore: Callable[[], None], every: float) -> None:
         """Have this done now and then, in another thread, with the lock held.
 
