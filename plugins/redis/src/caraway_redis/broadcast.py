@@ -7,7 +7,6 @@ table of bindings.  See docs/reference/wire-format.md, "Redis".
 from __future__ import annotations
 
 import os
-import select
 from collections import deque
 from collections.abc import Iterable, Sequence
 from time import monotonic
@@ -18,6 +17,7 @@ from caraway.interfaces.transport import Broadcast, Subscription
 from caraway.message import Message, Notice, Topic
 from caraway.protocol.envelope import decode, encode, message_of
 from caraway.routing import listens
+from caraway_redis.waking import Waker, readable
 from caraway_redis.wires import Script, Wire, pack
 
 if TYPE_CHECKING:
@@ -125,9 +125,7 @@ class RedisSubscription(Subscription):
         # When each was heard of last, and since when it owes us an answer.
         self._heard = self._asked = self._popped_at = 0.0
         self._backlog: deque[Notice] = deque()
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
+        self._waker = Waker()
         self._closed = False
         self._refreshed = 0.0
         try:
@@ -214,21 +212,14 @@ class RedisSubscription(Subscription):
 
     def _read(self, wait: float) -> bool:
         """Read what is there, waiting for the first; True to return early."""
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
         wires = {wire.fileno(): wire for wire in (self._channels, self._popper) if wire}
-        for number, wire in wires.items():
-            poll.register(number, select.POLLIN)
-            if wire.buffered():
-                wait = 0.0
-        ready = {number for number, _ in poll.poll(wait * 1000)}
-        woken = self._reader in ready
+        if any(wire.buffered() for wire in wires.values()):
+            wait = 0.0
+        wakes = self._waker.fileno()
+        ready = readable((wakes, *wires), wait)
+        woken = wakes in ready
         if woken:
-            try:
-                while os.read(self._reader, 4096):
-                    pass
-            except BlockingIOError:
-                pass
+            self._waker.drain()
         for number, wire in wires.items():
             if number in ready or wire.buffered():
                 self._take(wire)
@@ -290,10 +281,7 @@ class RedisSubscription(Subscription):
             self._backlog.append(Notice(topic, message))
 
     def wake(self) -> None:
-        try:
-            os.write(self._writer, b"x")
-        except (BlockingIOError, OSError):
-            pass  # it is full, and so read soon; or closed
+        self._waker.wake()
 
     def close(self) -> None:
         if self._closed:
@@ -309,10 +297,7 @@ class RedisSubscription(Subscription):
         except OperationalError:
             pass  # they end by themselves
         finally:
-            reader, writer = self._reader, self._writer
-            self._reader = self._writer = -1
-            os.close(reader)
-            os.close(writer)
+            self._waker.close()
 
     def _unbind(self) -> None:
         for name, topic in self._lists.items():

@@ -12,7 +12,6 @@ result has to change hands to get to the one who waits alone.
 from __future__ import annotations
 
 import os
-import select
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from caraway.errors import OperationalError
 from caraway.states import READY_STATES
 from caraway_redis.faults import for_backend, translate
 from caraway_redis.results import record
+from caraway_redis.waking import readable
 from caraway_redis.wires import Wire, pack
 
 if TYPE_CHECKING:
@@ -270,9 +270,7 @@ class Listener:
                 left = end - monotonic()
                 if left <= 0:
                     return
-                poll = select.poll()
-                poll.register(wire.fileno(), select.POLLIN)
-                if not poll.poll(min(left, _PATIENCE) * 1000):
+                if not readable((wire.fileno(),), min(left, _PATIENCE)):
                     self._look_after(wire)
                     continue
             answer = wire.read(5.0)

@@ -8,14 +8,13 @@ anything: they would take messages that must then wait behind a task.
 
 from __future__ import annotations
 
-import os
-import select
 from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from caraway.errors import OperationalError, StoreFull
 from caraway_redis.faults import translate
+from caraway_redis.waking import Waker, readable
 from caraway_redis.wires import Wire, pack
 
 if TYPE_CHECKING:
@@ -64,9 +63,7 @@ class ListWait:
         self._boxes = [(name, box) for name, box in lists]
         lines = [_Line((name,), box) for name, box in lists] + [_Line(bells)]
         self._lines = lines if len(lines) <= MOST + 1 else []
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
+        self._waker = Waker()
         self._peek = False
         self._doubtful = 0.0
         self._refused = 0.0
@@ -86,21 +83,15 @@ class ListWait:
             timeout = min(timeout, _LOOK_EVERY)
         else:
             self._arm()
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
-        by_number = {}
-        for line in self._lines:
-            if line.wire is not None:
-                number = line.wire.fileno()
-                by_number[number] = line
-                poll.register(number, select.POLLIN)
+        lines = {line.wire.fileno(): line for line in self._lines if line.wire is not None}
+        wakes = self._waker.fileno()
         came = woken = False
-        for number, _ in poll.poll(max(0.0, timeout) * 1000):
-            if number == self._reader:
+        for number in readable((wakes, *lines), timeout):
+            if number == wakes:
                 woken = True
-                self._drain()
+                self._waker.drain()
             else:
-                came = self._answered(by_number[number]) or came
+                came = self._answered(lines[number]) or came
         return came or looking, woken
 
     def _arm(self) -> None:
@@ -253,27 +244,13 @@ class ListWait:
             line.wire.close()
             line.wire = None
 
-    def _drain(self) -> None:
-        try:
-            while os.read(self._reader, 4096):
-                pass
-        except BlockingIOError:
-            pass
-
     def wake(self) -> None:
         """End a wait; any thread or signal handler may call this."""
-        try:
-            os.write(self._writer, b"x")
-        except (BlockingIOError, OSError):
-            pass  # it is full, and so read soon; or closed
+        self._waker.wake()
 
     def close(self) -> None:
         """Close the connections.  Idempotent."""
         for line in self._lines:
             self._drop(line)
         self._lines = []
-        if self._reader >= 0:
-            reader, writer = self._reader, self._writer
-            self._reader = self._writer = -1
-            os.close(reader)
-            os.close(writer)
+        self._waker.close()

@@ -6,7 +6,6 @@ here, so that a batch costs one system call each way.
 
 from __future__ import annotations
 
-import select
 from collections.abc import Sequence
 from hashlib import sha1
 from pathlib import Path
@@ -18,6 +17,7 @@ from redis import exceptions as driver
 
 from caraway.errors import OperationalError
 from caraway_redis.faults import translate
+from caraway_redis.waking import readable
 
 _MORE: Any = object()
 """What the parser says when an answer isn't complete yet."""
@@ -149,11 +149,7 @@ class Wire:
 
     def is_stale(self) -> bool:
         """True if the other side has closed it, or sent what nobody asked for."""
-        if self._sock is None:
-            return True
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return self._sock is None or bool(readable((self.fileno(),), 0.0))
 
     def broken(self, exc: BaseException) -> OperationalError:
         """Close after an error; return it in our words."""
