@@ -17,6 +17,7 @@ import pytest
 from kombu import Connection, Exchange, pidbox
 
 from caraway import Caraway
+from caraway.errors import WorkerLostError
 from caraway.testing.servers import server
 
 TASKS = """
@@ -43,6 +44,12 @@ def deadly(path):
     if len(Path(path).read_text().split()) < 2:
         time.sleep(60)
     return "survived"
+
+@app.task(name="shop.poison")
+def poison(path):
+    with open(path, "a") as file:
+        file.write("x")
+    os.kill(os.getpid(), 9)
 """
 
 
@@ -176,6 +183,17 @@ def test_a_lane_killed_in_the_midst_of_a_task_loses_nothing_in_files(tmp_path: P
             result = place.app.send_task("shop.deadly", (str(trace),))
             os.kill(_victim(trace), signal.SIGKILL)
             assert result.get(timeout=30) == "survived"
+        place.app.close()
+
+
+def test_a_task_that_kills_its_lane_is_given_up_after_three_deliveries(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    with on_files(tmp_path) as place:
+        with place.worker():
+            result = place.app.send_task("shop.poison", (str(trace),))
+            with pytest.raises(WorkerLostError):
+                result.get(timeout=45)
+        assert trace.read_text() == "xxx"
         place.app.close()
 
 
