@@ -180,6 +180,13 @@ def bundles() -> list[str]:
     return [n for n in shipped if (ROOT / rows[n]["path"] / "pyproject.toml").exists()]
 
 
+def needed(bundle: str) -> list[str]:
+    """Folders of the bundles that this one requires."""
+    table = tomllib.loads((ROOT / "extras-matrix.toml").read_text())["bundle"]
+    wanted = {line.partition(">")[0] for line in table[bundle]["requires"]}
+    return [other["path"] for other in table.values() if other["dist"] in wanted]
+
+
 @nox.session
 @nox.parametrize("bundle", bundles() or [None])
 def plugins(session: nox.Session, bundle: str | None) -> None:
@@ -191,7 +198,7 @@ def plugins(session: nox.Session, bundle: str | None) -> None:
     path = row.get("bundle", row)[bundle]["path"]
     dist = Path(session.virtualenv.location) / "wheels"
     prepare(session, *TESTING, "build", "hatchling")
-    for folder in ("core", path):
+    for folder in ("core", *needed(bundle), path):
         session.run("python", "-m", "build", "-nw", "-o", str(dist), folder, silent=True)
     session.install(
         *("--quiet", "--force-reinstall", "--no-deps"), *map(str, sorted(dist.glob("*.whl")))

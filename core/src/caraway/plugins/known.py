@@ -79,8 +79,8 @@ BUNDLES: Final[tuple[Bundle, ...]] = (
         },
     ),
     Bundle(
-        "librabbitmq", "caraway-librabbitmq", "planned",
-        "RabbitMQ through the C client, where it can still be built.",
+        "librabbitmq", "caraway-librabbitmq", "shipped",
+        "RabbitMQ, for configurations that name librabbitmq: what runs is caraway-amqp.",
         {
             "transport": (
                 "librabbitmq",

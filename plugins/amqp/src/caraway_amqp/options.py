@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from caraway.interfaces.context import Context
     from caraway.url import Url
 
-SCHEMES = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq", "librabbitmqs"})
+SCHEMES = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq"})
 """Of URLs that mean a RabbitMQ."""
 _TLS = ("ca_certs", "certfile", "keyfile", "cert_reqs", "server_hostname", "ciphers")
 
@@ -153,7 +153,7 @@ def read_address(url: Url, options: Options, context: Context) -> Address:
 
 def _tls(url: Url, options: Options, setting: Any, host: str) -> dict[str, Any] | None:
     """py-amqp's options of TLS; None without."""
-    wanted = bool(setting) or url.scheme in ("amqps", "librabbitmqs") or url.driver == "ssl"
+    wanted = bool(setting) or url.scheme == "amqps" or url.driver == "ssl"
     if not wanted:
         return None
     given: dict[str, Any] = dict(setting) if isinstance(setting, Mapping) else {}

@@ -1,0 +1,1 @@
+"""URLs and settings of librabbitmq, on the transport of caraway-amqp."""
