@@ -62,6 +62,7 @@ class Place:
         folder: for logs and whatever programs write.
         options: ``broker_transport_options`` of all.
         settings: of Caraway's programs.
+        prefix: of queues, where the broker has another place, too.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Place:
         folder: Path,
         options: dict[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
+        prefix: str = "",
     ) -> None:
         self.kind = kind
+        self.prefix = prefix
         self.broker = broker
         self.backend = backend
         self.python = python
@@ -90,6 +93,10 @@ class Place:
             "PYTHONPATH": str(HERE),
         }
 
+    def queue(self, kind: str) -> str:
+        """What workers of a kind serve."""
+        return self.prefix + QUEUES[kind]
+
     # -- workers -----------------------------------------------------------------------
 
     def command(self, kind: str, name: str, *options: str) -> list[str]:
@@ -98,11 +105,11 @@ class Place:
             program = [sys.executable, "-m", "caraway.cli", "-A", "ours"]
         else:
             program = [str(self.python), "-m", "celery", "-A", "celery_side"]
-        return [*program, "worker", "-n", f"{name}@here", "-l", "info", *options]
+        return [*program, "worker", "-n", f"{name}@{self.prefix}here", "-l", "info", *options]
 
     def start(self, kind: str, name: str, *options: str, queue: str = "") -> Running:
         """Start a worker; it isn't ready yet."""
-        env = {**self.env, "INTEROP_QUEUE": queue or QUEUES[kind]}
+        env = {**self.env, "INTEROP_QUEUE": queue or self.queue(kind)}
         return Running(self.command(kind, name, *options), self.folder / f"{name}.log", env)
 
     # -- clients -----------------------------------------------------------------------
@@ -118,7 +125,7 @@ class Place:
         log = (self.folder / f"{kind}-client.log").open("w")
         process = subprocess.Popen(
             [python, str(HERE / side)], cwd=self.folder, text=True,
-            env={**self.env, "INTEROP_QUEUE": queue or QUEUES[OTHER[kind]]},
+            env={**self.env, "INTEROP_QUEUE": queue or self.queue(OTHER[kind])},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=log,
         )  # fmt: skip
@@ -188,6 +195,14 @@ class Running:
                 self.kill()
 
 
+def end_all(workers: list[Running]) -> None:
+    """All at the same time: a worker of Celery's takes its time."""
+    for worker in workers:
+        worker.process.terminate()
+    for worker in workers:
+        worker.end()
+
+
 class ClientError(Exception):
     """What a client raised."""
 
@@ -211,7 +226,7 @@ class Pair:
     def __init__(self, place: Place, client: str, ask: Callable[..., Any]) -> None:
         self.place = place
         self.client = client
-        self.queue = QUEUES[OTHER[client]]
+        self.queue = place.queue(OTHER[client])
         self.ask = ask
 
     @property
@@ -292,13 +307,11 @@ def place(
 def both_workers(made: Place, slots: int = 4) -> Iterator[Place]:
     """The place, with a worker of each kind while the block runs."""
     with ExitStack() as stack:
-        options = ("-c", str(slots), "-Q")
-        workers = [
-            made.start("caraway", "ours", *options, "ours,ours.slow"),
-            made.start("celery", "theirs", *options, "theirs,theirs.slow"),
-        ]
-        for worker in workers:
-            stack.callback(worker.end)
+        workers = []
+        for kind, queue in ((kind, made.queue(kind)) for kind in QUEUES):
+            options = ("-c", str(slots), "-Q", f"{queue},{queue}.slow")
+            workers.append(made.start(kind, QUEUES[kind], *options))
+        stack.callback(end_all, workers)
         for worker in workers:
             worker.ready()
         yield made

@@ -15,7 +15,7 @@ from redis import Redis
 
 from .conftest import Place, Running, wait_for
 
-COUNT = 2400
+COUNT = 2000
 KILLS = 6
 KINDS = ("celery", "caraway", "celery", "caraway")
 

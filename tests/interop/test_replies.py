@@ -18,8 +18,7 @@ def rpc(
     celery: Path, rabbitmq_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("interop-rpc")
-    # A virtual host of its own is not needed: queues of its own are.
-    place = Place("rabbitmq", rabbitmq_url, "rpc://", celery, folder)
+    place = Place("rabbitmq", rabbitmq_url, "rpc://", celery, folder, prefix="rpc-")
     with both_workers(place, slots=2) as made:
         yield made
 
