@@ -447,6 +447,14 @@ class PeekTakes(MemoryTransport):
         return seen
 
 
+class CountsOneTooFew(MemoryTransport):
+    def broadcast(self) -> Any:
+        channel = super().broadcast()
+        publish = channel.publish
+        channel.publish = lambda notices: publish(notices) - 1  # type: ignore[method-assign]
+        return channel
+
+
 class BroadcastsToOne(MemoryTransport):
     def broadcast(self) -> Any:
         subscriptions = self.space.subscriptions
@@ -597,6 +605,7 @@ CASES: list[tuple[type[MemoryTransport], list[str]]] = [
     (PagesByPosition, ["dead_letters_are_listed_oldest_first_page_by_page"]),
     (PurgesWhatIsHeld, ["purge_drops_what_is_ready_but_not_what_is_held"]),
     (PeekTakes, ["peeking_takes_nothing"]),
+    (CountsOneTooFew, ["publishing_tells_how_many_were_reached_or_that_it_cannot"]),
     (BroadcastsToOne, ["every_subscriber_of_a_fanout_exchange_is_reached"]),
 ]
 

@@ -47,6 +47,7 @@ def command(
     as_json: bool,
 ) -> int:
     """See the help given above."""
+    import time
     from fnmatch import fnmatchcase
 
     from caraway.cli import broker, exits
@@ -57,10 +58,14 @@ def command(
         click.echo("events, as they come (Ctrl-C ends); --help has more", err=True)
     receiver = program.client().events.Receiver()
     left = limit
+    heard = time.monotonic()
     try:
         for event in receiver.itercapture(timeout=timeout):
             if kinds and not any(fnmatchcase(str(event["type"]), kind) for kind in kinds):
+                if timeout is not None and time.monotonic() - heard > timeout:
+                    return exits.TIMEOUT
                 continue
+            heard = time.monotonic()
             click.echo(_as_json(event) if as_json else line(event))
             if left is not None:
                 left -= 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from time import monotonic
-from typing import TYPE_CHECKING
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -16,6 +16,7 @@ from caraway.events.shown import text_of
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
+    from caraway.message import Completion
     from caraway.outcome import Outcome
 
 _LONGEST_TRACEBACK = 16 * 1024
@@ -145,3 +146,47 @@ class Teller:
     def rejected(self, uuid: str, at: float) -> Told:
         """The event of a message that can't be run here."""
         return Rejected(*self.head, 0, at, "task-rejected", uuid, requeue=False)
+
+
+def tell(
+    app: Caraway, node: str, completions: Sequence[Completion], lost: Sequence[Any] = ()
+) -> None:
+    """Tell of runs whose lane can't any more, from the results that were stored for them."""
+    from caraway.errors import CarawayError
+    from caraway.outcome import Outcome
+    from caraway.protocol.result import decode_meta
+
+    teller = Teller(app, node)
+    events = []
+    for completion in completions:
+        stored = completion.result
+        if stored is None or completion.settlement.tag in lost:
+            continue
+        try:
+            record = decode_meta(app.result_serializer, stored.payload)
+        except CarawayError:
+            continue
+        value = record.get("result")
+        if stored.state != states.SUCCESS and isinstance(value, dict):
+            value = _Shown(value)
+        outcome = Outcome(stored.state, value, traceback=record.get("traceback"))
+        event = teller.ended_as(stored.task_id, outcome, time())
+        if event is not None:
+            events.append(event)
+    teller.add(events)
+    teller.flush()
+
+
+class _Shown:
+    """An exception of a stored result, as the exception itself would show."""
+
+    def __init__(self, record: dict[str, Any]) -> None:
+        message = record.get("exc_message")
+        self._args = message if isinstance(message, list) else [message]
+        self._type = str(record.get("exc_type"))
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self._args))
+
+    def __repr__(self) -> str:
+        return f"{self._type}({', '.join(map(repr, self._args))})"

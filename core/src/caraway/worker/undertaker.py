@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from caraway import states
-from caraway.errors import CarawayError, OwnerLost, WorkerLostError
+from caraway.errors import (
+    CarawayError,
+    OwnerLost,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
 from caraway.interfaces import Capability
 from caraway.message import Completion, Delivery, Settlement, StoredResult
 from caraway.worker.board import Running
 from caraway.worker.commit import Committer, may_pass
 from caraway.worker.job import TaskPlan
+from caraway.worker.told import tell
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -77,6 +84,8 @@ class Undertaker:
         self._hostname = hostname
         self._plans: dict[str, TaskPlan] = {}
         self.consumer: Consumer | None = None
+        self.tells: Callable[[], bool] = lambda: False
+        """Whether events of tasks are wanted."""
 
     @property
     def owner(self) -> str:
@@ -147,8 +156,10 @@ class Undertaker:
             return
         committer = self._committer()
         try:
-            committer.apply(completions)
+            lost = committer.apply(completions)
             remains.completions = []
+            if self.tells():
+                tell(self._app, self._hostname, completions, lost)
         except CarawayError as exc:
             if may_pass(exc):
                 raise
@@ -228,22 +239,34 @@ class Undertaker:
 
     def _fail_acknowledged(self, remains: Remains) -> None:
         """What had been acknowledged before it ran: nobody will run it again, and whoever
-        waits for it must be told."""
+        waits for it must be told.  Likewise what we ended, where the broker gives its
+        message to somebody else: who has it next finds that it is over."""
         app = self._app
-        early = [run for run in remains.running if run.early and run.task_id]
-        if not early or not app.backend_enabled:
+        adopts = Capability.ADOPT in app.transport.capabilities
+        ended = [
+            (run, *remains.verdicts.get((run.tag, run.started), ("", 0.0)))
+            for run in remains.running
+            if run.task_id
+        ]
+        told = [(run, kind, s) for run, kind, s in ended if run.early or (kind and not adopts)]
+        if not told or not app.backend_enabled:
             return
         from caraway.protocol.result import encode_exception, encode_meta
 
         serializer = app.registry.serializer(app.conf.result_serializer)
         ttl = float(app.conf.result_expires or 0.0)
         stored = []
-        for run in early:
-            kind, _ = remains.verdicts.get((run.tag, run.started), ("", 0.0))
-            text = f"{kind or 'the process that ran it was lost'} ({remains.exit})"
-            error = encode_exception(WorkerLostError(text))
-            payload = encode_meta(serializer, run.task_id, states.FAILURE, error)
-            stored.append(StoredResult(run.task_id, states.FAILURE, payload, ttl))
+        for run, kind, seconds in told:
+            state = states.FAILURE
+            error: CarawayError
+            if kind == "time limit":
+                error = TimeLimitExceeded(seconds)
+            elif kind == "terminated":
+                state, error = states.REVOKED, TaskRevokedError("terminated")
+            else:
+                error = WorkerLostError(f"the process that ran it was lost ({remains.exit})")
+            payload = encode_meta(serializer, run.task_id, state, encode_exception(error))
+            stored.append(StoredResult(run.task_id, state, payload, ttl))
         app.backend.store(stored)
 
     def _plan(self, delivery: Delivery) -> TaskPlan | None:

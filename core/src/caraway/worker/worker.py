@@ -140,6 +140,7 @@ class Worker:
             lambda lost: supervisor.post(lambda: supervisor.lost(lost)),
             self.queues,
         )
+        undertaker.tells = lambda: supervisor.template.events
         scale = app.conf.worker_autoscale
         if scale and supervisor.processes:
             supervisor.target = int(scale[1])
