@@ -6,10 +6,7 @@ What RabbitMQ can't promise, having no leases of ours, is left out there by name
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from caraway.testing.servers import Server, server
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from crash_site import Crash, until
+from crash_site import Crash, empty_rabbitmq, empty_redis, until
 
 BROKERS = ("sqlite", "redis", "rabbitmq")
 
@@ -72,17 +69,13 @@ def broker(request: pytest.FixtureRequest) -> tuple[str, str, str]:
     kind: str = request.param
     if kind == "redis":
         running: Server = request.getfixturevalue("redis")
-        with socket.create_connection(("127.0.0.1", running.port), 5.0) as connection:
-            connection.sendall(b"FLUSHALL\r\n")
-            assert connection.recv(100) == b"+OK\r\n"
+        empty_redis(running.port)
         place = f"redis://127.0.0.1:{running.port}"
         return kind, f"{place}/0", f"{place}/1"
     if kind == "rabbitmq":
         running = request.getfixturevalue("rabbitmq")
-        name = f"test{os.getpid()}-{time.monotonic_ns()}"
-        running.control("add_vhost", name)
-        running.control("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
-        return kind, f"amqp://guest:guest@127.0.0.1:{running.port}/{name}", ""
+        empty_rabbitmq(running.port)
+        return kind, f"amqp://guest:guest@127.0.0.1:{running.port}//", ""
     return kind, "", ""
 
 

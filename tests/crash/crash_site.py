@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -149,3 +150,24 @@ def until(look: Callable[[], Any], timeout: float = 30.0, every: float = 0.01) -
             return found
         time.sleep(every)
     raise AssertionError(f"nothing after {timeout} s")
+
+
+def empty_redis(port: int) -> None:
+    """Begin with nothing."""
+    with socket.create_connection(("127.0.0.1", port), 5.0) as connection:
+        connection.sendall(b"FLUSHALL\r\n")
+        assert connection.recv(100) == b"+OK\r\n"
+
+
+def empty_rabbitmq(port: int) -> None:
+    """Begin without the queue that the tests use, and without dead letters.  A virtual host
+    for each test would be simpler, and takes RabbitMQ's program seconds to make."""
+    from caraway import Caraway
+
+    app = Caraway(broker=f"amqp://guest:guest@127.0.0.1:{port}//", set_as_current=False)
+    try:
+        app.transport.delete("celery")
+        while letters := app.transport.dead(limit=1000):
+            app.transport.dead_drop([letter.id for letter in letters])
+    finally:
+        app.close()

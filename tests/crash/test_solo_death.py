@@ -39,6 +39,9 @@ def test_poison_is_counted(crash: Any, wait_until: Callable[..., Any]) -> None:
         worker.wait(30)
         assert crash.starts()["poison"] == run
         wait_until(lambda: app.transport.stats(["celery"])[0].held == 0)
+    if crash.kind == "rabbitmq":
+        # Where the broker gives back what the dead held, the next one to get it judges it.
+        crash.worker(1, "solo")
     with pytest.raises(Exception, match="lost"):
         poison.get(timeout=20)
     (letter,) = app.transport.dead()
@@ -73,5 +76,8 @@ def test_a_second_signal_gives_back_what_runs(crash: Any, wait_until: Callable[.
     time.sleep(1.0)  # two signals at once are one
     worker.terminate()
     assert worker.wait(20) == 0
+    if crash.kind == "rabbitmq":  # which shows nobody what waits
+        assert app.transport.stats(["celery"])[0].ready == 1
+        return
     (waiting,) = app.transport.peek("celery")
     assert waiting.attempt == 0, "our stop isn't the task's fault"

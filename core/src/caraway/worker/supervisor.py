@@ -335,9 +335,9 @@ class Supervisor:
         lane.verdicts[key] = (why, seconds)
         self.tally.timeouts += 1
         self._log().error("task %s: %s of %.1f s passed; ended", run.task_id, why, seconds)
+        if Capability.ADOPT not in self.app.transport.capabilities:
+            self.tell_lanes(do="ended", limits={run.task_id: seconds})  # it comes back
         if self.processes:
-            if Capability.ADOPT not in self.app.transport.capabilities:
-                self.tell_lanes(do="ended", limits={run.task_id: seconds})  # it comes back
             self.kill(lane)
             return
         # The other tasks of this lane go on; it takes no new ones, and another lane does.
