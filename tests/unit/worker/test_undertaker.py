@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 from caraway import Caraway
-from caraway.errors import StoreCorrupt, TransportUnavailable
-from caraway.interfaces import Consumer
+from caraway.errors import (
+    StoreCorrupt,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    TransportUnavailable,
+)
+from caraway.interfaces import Capability, Consumer
 from caraway.message import Completion, Owner, Settlement, StoredResult, Tag, new_owner_id
 from caraway.worker.board import Running
 from caraway.worker.burials import Burials
@@ -243,3 +248,29 @@ def test_one_grave_that_waits_holds_up_no_other(grave: Grave) -> None:
     burials.finish(10.0)
     assert calls == ["stuck", "next", "stuck"]
     assert burials.reclaimed == 2
+
+
+@pytest.mark.parametrize(
+    ("why", "state", "error"),
+    [
+        ("time limit", "FAILURE", TimeLimitExceeded),
+        ("terminated", "REVOKED", TaskRevokedError),
+    ],
+)
+def test_what_was_ended_is_told_where_its_message_goes_to_somebody_else(
+    grave: Grave, why: str, state: str, error: type[BaseException]
+) -> None:
+    transport: Any = grave.app.transport
+    cls = type(transport)
+    transport.__class__ = type(
+        "Sole", (cls,), {"capabilities": cls.capabilities - {Capability.ADOPT}}
+    )
+    owner, (result, other), (ran, beside) = grave.dead_lane("work", "work")
+
+    verdicts = {(ran.tag, 1.0): (why, 2.5)}
+    runs = [running(ran), running(beside)]
+    grave.undertaker.bury(Remains(owner, "signal 9", [], runs, verdicts))
+
+    assert result.state == state
+    assert isinstance(result.result, error)
+    assert other.state == "PENDING"

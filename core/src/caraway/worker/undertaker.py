@@ -258,7 +258,7 @@ class Undertaker:
         stored = []
         for run, kind, seconds in told:
             state = states.FAILURE
-            error: CarawayError
+            error: BaseException
             if kind == "time limit":
                 error = TimeLimitExceeded(seconds)
             elif kind == "terminated":
