@@ -143,7 +143,8 @@ FACTS: dict[str, Facts] = {
         ),
         Facts(
             scheme="confluentkafka", title="Apache Kafka", install="confluent-kafka",
-            module="confluent_kafka", poll=0.5, note="it has no queue sizes of its own",
+            module="confluent_kafka", poll=0.5, ladder=(64,), options={"wait_time_seconds": 0.5},
+            note="an acknowledgement counts for all that came before it",
         ),
         Facts(
             scheme="pgmq", title="PostgreSQL with PGMQ", keeps="timeout",
@@ -155,7 +156,7 @@ FACTS: dict[str, Facts] = {
               persistent=False),
         Facts(
             scheme="sqs", title="Amazon SQS", keeps="timeout", install="boto3 pycurl urllib3",
-            module="boto3", poll=1.0, ladder=(8, 512),
+            module="boto3", poll=1.0, ladder=(8, 512), options={"wait_time_seconds": 0},
         ),
         Facts(
             scheme="slmq", title="SoftLayer queues", keeps="timeout",
