@@ -268,15 +268,17 @@ def test_results_have_the_prefix_that_celery_gives_them(
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [
-        ({}, False),
-        ({"hash_tag": "x"}, True),
-        ({"global_keyprefix": "{x}"}, True),
-        ({"global_keyprefix": "{x"}, False),
-        ({"global_keyprefix": "{}"}, False),
-        ({"global_keyprefix": "{}", "hash_tag": "x"}, False),
+        ({}, ""),
+        ({"hash_tag": "x"}, "x"),
+        ({"global_keyprefix": "shop:", "hash_tag": "x"}, "x"),
+        ({"global_keyprefix": "{x}"}, "x"),
+        ({"global_keyprefix": "{x}", "hash_tag": "y"}, "x"),
+        ({"global_keyprefix": "{x"}, ""),
+        ({"global_keyprefix": "{}"}, ""),
+        ({"global_keyprefix": "{}", "hash_tag": "x"}, ""),
     ],
 )
 def test_all_keys_are_in_one_slot_if_the_first_braces_hold_something(
-    options: dict[str, Any], wanted: bool
+    options: dict[str, Any], wanted: str
 ) -> None:
-    assert read(**options).in_one_slot is wanted
+    assert read(**options).slot == wanted

@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from caraway import Caraway
-from caraway.message import ChordPart, StoredResult
+from caraway.message import ChordPart, Completion, Settlement, StoredResult
 from caraway.testing.servers import server
 
 KEY = "celery-task-meta-"
@@ -218,8 +218,6 @@ def test_queues_are_served_in_the_order_that_is_asked_for(url: str, opened: Any)
 def test_of_two_settlements_of_one_tag_the_first_holds_whatever_they_are(
     url: str, opened: Any, client: Redis
 ) -> None:
-    from caraway.message import Completion, Settlement
-
     transport, backend = opened.transport(url), opened.backend(url)
     consumer = opened.consumer(transport)
     for first, second in (("release", "ack"), ("ack", "release"), ("reject", "ack")):
@@ -257,3 +255,28 @@ def test_a_connection_that_was_idle_for_long_is_asked_whether_it_lives(
     client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     transport.ping()
     assert transport.link._idle != [wire]
+
+
+def test_results_may_have_a_prefix_of_their_own_and_are_committed_with_the_rest(
+    url: str, opened: Any, client: Redis
+) -> None:
+    transport = opened.transport(url, global_keyprefix="shop:")
+    backend = opened.backend(url, global_keyprefix="results")
+    assert transport.shares_store(backend)
+    consumer = opened.consumer(transport)
+    transport.publish([opened.publication()])
+    (one,) = consumer.fetch(1, 5.0)
+    assert not consumer.commit([Completion(Settlement(one.tag), stored("a"))])
+    assert client.exists("results_celery-task-meta-a")
+    assert set(backend.get(["a"])) == {"a"}
+    transport.delete("q")
+    consumer.close()
+    client.delete("shop:caraway:seq")
+
+
+@pytest.mark.parametrize(("there", "options"), [("/1", {"hash_tag": "x"}), ("/2", {})])
+def test_what_lies_elsewhere_is_not_committed_with_the_rest(
+    url: str, opened: Any, there: str, options: dict[str, Any]
+) -> None:
+    backend = opened.backend(url.removesuffix("/1") + there, **options)
+    assert not opened.transport(url).shares_store(backend)

@@ -127,7 +127,7 @@ def connector(address: Address, options: Options, timeout: float) -> Callable[[i
         kind = _secured(kind, options)
     if address.sentinel:
         return _by_sentinel(kind, common, address, options, timeout)
-    if options.in_one_slot:
+    if options.slot:
         return _in_cluster(kind, common, address, options)
 
     def connect(protocol: int) -> Any:

@@ -190,7 +190,7 @@ class Link:
         version = told.get(b"version", b"").decode()
         if _numbers(version) < OLDEST:
             raise _too_old(self.place, version)
-        if told.get(b"mode") == b"cluster" and not self.options.in_one_slot:
+        if told.get(b"mode") == b"cluster" and not self.options.slot:
             raise ImproperlyConfigured(
                 f"{self.place} is a cluster, where Celery's key names can't work: the keys of "
                 "one operation would lie on several nodes",

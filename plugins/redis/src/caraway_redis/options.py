@@ -125,10 +125,12 @@ class Options(Struct, frozen=True, kw_only=True):
         return f"{{{self.hash_tag}}}" if self.hash_tag else ""
 
     @property
-    def in_one_slot(self) -> bool:
-        """True if all keys lie in one slot of a cluster."""
-        _, brace, rest = (self.global_keyprefix + self.tag).partition("{")
-        return bool(brace) and rest.find("}") > 0
+    def slot(self) -> str:
+        """What all keys have in braces, so that they lie in one slot of a cluster; empty if
+        nothing."""
+        _, _, rest = (self.global_keyprefix + self.tag).partition("{")
+        inside, brace, _ = rest.partition("}")
+        return inside if brace else ""
 
 
 IGNORED = frozenset(

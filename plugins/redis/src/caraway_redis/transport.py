@@ -97,6 +97,7 @@ class RedisTransport(Transport):
         chosen = self.link.options
         self.keys = Keys(chosen)
         self.result_key = prefix(chosen) + RESULT_KEY
+        """Begin of results' keys, for commits; the backend's that shares this store."""
         steps = chosen.priority_steps
         self.steps = steps if chosen.priority_order == "celery" else tuple(reversed(steps))
         self._bindings = Bindings(self.link, self.keys)
@@ -410,8 +411,11 @@ class RedisTransport(Transport):
     def shares_store(self, backend: Backend) -> bool:
         from caraway_redis.backend import RedisBackend
 
-        return (
-            isinstance(backend, RedisBackend)
-            and backend.link.address.same == self.link.address.same
-            and backend.result_key == self.result_key
-        )
+        if not isinstance(backend, RedisBackend):
+            return False
+        ours, theirs = self.link, backend.link
+        if ours.address.same != theirs.address.same or ours.options.slot != theirs.options.slot:
+            return False
+        # As in Celery, results may have a prefix of their own.
+        self.result_key = backend.result_key
+        return True
