@@ -150,8 +150,10 @@ class Link:
             f"the connection to {self.address.shown} is that of another process",
             hint="Open the app's connections in the process that uses them.",
         )
-        # The descriptor alone: shutting down would be its parent's end, too.
+        # The descriptors alone: shutting down would be its parent's end, too.
         self.socket.close()
+        if self._pace is not None:
+            self._pace.end()
 
     def watch(self, chore: Callable[[], None], every: float) -> None:
         """Have this done now and then, in another thread, with the lock held.
