@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from caraway import Caraway
 from caraway.errors import ImproperlyConfigured
 from caraway.plugins import Option
 from caraway.plugins.options import resolve_options
@@ -163,6 +164,43 @@ def test_an_entry_s_options_are_converted_by_their_table() -> None:
     assert read_back.visibility_timeout == 7200.0
     assert read_back.socket_keepalive is False
     assert read_back.priority_steps == (0, 9)
+
+
+def test_settings_of_an_app_reach_broker_and_results() -> None:
+    app = Caraway(
+        "shop",
+        broker="redis://broker/0",
+        backend="redis://",
+        set_as_current=False,
+        broker_pool_limit=7,
+        broker_transport_options={"visibility_timeout": 60},
+        broker_use_ssl={"ssl_cert_reqs": "none"},
+        redis_host="results",
+        redis_db=3,
+        redis_password="tulip",
+        redis_socket_timeout=None,
+        redis_socket_connect_timeout=2.5,
+        redis_retry_on_timeout=True,
+        redis_backend_use_ssl={"ssl_ca_certs": "/ca.pem"},
+        redis_backend_health_check_interval=9,
+        result_backend_transport_options={"global_keyprefix": "shop"},
+    )
+    link = app.transport.link  # type: ignore[attr-defined]
+    assert (link.address.hosts, link.address.db) == ([("broker", 6379)], 0)
+    assert (link.address.tls, link.address.password) == (True, "")
+    assert link.options.visibility_timeout == 60.0
+    assert (link.options.ssl_cert_reqs, link.options.ssl_ca_certs) == ("none", "")
+    assert (link.options.socket_timeout, link.options.socket_connect_timeout) == (5.0, 2.5)
+    assert link.options.health_check_interval == 25.0
+    results = app.backend.link  # type: ignore[attr-defined]
+    assert (results.address.hosts, results.address.db) == ([("results", 6379)], 3)
+    assert (results.address.tls, results.address.password) == (True, "tulip")
+    assert (results.options.ssl_cert_reqs, results.options.ssl_ca_certs) == ("required", "/ca.pem")
+    assert results.options.health_check_interval == 9.0
+    assert results.options.socket_connect_timeout == 2.5
+    assert app.backend.result_key == "shop_celery-task-meta-"  # type: ignore[attr-defined]
+    assert link._most == results._most == 7
+    app.close()
 
 
 # -- addresses -------------------------------------------------------------------------

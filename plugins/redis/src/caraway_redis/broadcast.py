@@ -112,7 +112,6 @@ class RedisSubscription(Subscription):
     def __init__(self, link: Link, keys: Keys, topics: tuple[Topic, ...]) -> None:
         self._link = link
         self._keys = keys
-        self._topics = topics
         self._patterns = {channel(link, topic): topic for topic in topics if topic.kind != "direct"}
         self._lists = {
             f"{keys.prefix}{topic.routing_key}.{topic.exchange}": topic

@@ -124,18 +124,6 @@ class Wire:
             self._sock.settimeout(timeout if timeout > 0 else 0.001)
             self._timeout = timeout
 
-    def call(self, *command: Any, timeout: float) -> Any:
-        """One command and its answer.
-
-        Raises:
-            OperationalError: it failed.
-        """
-        self.send(pack(*command), timeout)
-        answer = self.read(timeout)
-        if isinstance(answer, Exception):
-            raise translate(answer, self.place) from answer
-        return answer
-
     def fileno(self) -> int:
         """The socket's, for select; -1 if it isn't connected."""
         return int(self._sock.fileno()) if self._sock is not None else -1
