@@ -100,6 +100,18 @@ def progress(self):
 @app.task
 def exits():
     raise SystemExit(3)
+
+@app.task
+def hogs(millions):
+    # One operation of the interpreter: nothing else in this process runs meanwhile.
+    open("hogging", "w").close()
+    return 10 ** (millions * 10**6) > 0
+
+from caraway.control import inspect_command
+
+@inspect_command(help="How many widgets there are.")
+def widgets(state):
+    return 7
 """
 
 
@@ -110,6 +122,7 @@ class Site:
         self.path = path
         (path / "site_app.py").write_text(textwrap.dedent(APP))
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.env = dict(os.environ)
         from caraway import Caraway
 
         self.app = Caraway("site", broker=f"sqlite:///{path}/broker.db", set_as_current=False)

@@ -26,6 +26,9 @@ Answers = list[dict[str, Any]]
 """``[{node: answer}, ...]``."""
 
 MATCHERS = ("glob", "pcre")
+_GRACE = 0.4
+"""Seconds after the last answer for which more are waited for, where the broker knows of no
+worker at all."""
 
 
 class Round(Struct, frozen=True):
@@ -105,16 +108,24 @@ def ask(
         end = time.monotonic() + timeout
         reached = channel.publish([_notice(app, wanted, more, timeout)])
         ours = _ours(app)
+        heard = 0.0
         while not _complete(wanted, nodes, len(answers), limit, reached, ours):
             left = end - time.monotonic()
             if left <= 0:
                 break
+            if reached is None and ours == set() and answers:
+                # Somebody answers whose lanes are just being replaced.
+                if time.monotonic() - heard > _GRACE:
+                    break
+                left = min(left, _GRACE / 4)
+                ours = _ours(app)
             for notice in subscription.receive(left):
                 answer = _answer(app, notice.message, ticket)
                 if answer is None:
                     continue
                 answers.append(answer)
                 nodes.update(answer)
+                heard = time.monotonic()
                 if callback is not None:
                     callback(answer)
     finally:
