@@ -188,12 +188,12 @@ def sentinel(master: int) -> ServerKind:
             "sentinel down-after-milliseconds mymaster 300\n"
             "sentinel failover-timeout mymaster 3000\n"
         )
-        return [program, str(config)]
+        return [program, str(config), "--sentinel"]
 
     return ServerKind(
         name="redis-sentinel",
-        programs=("redis-sentinel", "valkey-sentinel"),
-        install="apt-get install redis-sentinel",
+        programs=("redis-server", "valkey-server"),
+        install="apt-get install redis-server, or brew install redis",
         command=command,
         url="sentinel://127.0.0.1:{port}/0",
     )

@@ -1,4 +1,4 @@
-"""Where a Redis is, and how redis-py connects to it."""
+"""Where a Redis is, and what connects to it."""
 
 from __future__ import annotations
 
@@ -94,8 +94,17 @@ class Address(Struct):
 
 
 def connector(address: Address, options: Options, timeout: float) -> Callable[[int], Any]:
-    """A function that makes connections of redis-py for a version of the protocol, not
-    connected yet."""
+    """A function that makes connections for a version of the protocol, not connected yet:
+    `PlainConnection`, or redis-py's where more is asked for."""
+    if not (
+        address.tls
+        or address.sentinel
+        or options.slot
+        or options.credential_provider is not None
+    ):
+        from caraway_redis.plain import PlainConnection
+
+        return lambda protocol: PlainConnection(address, options, protocol)
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 

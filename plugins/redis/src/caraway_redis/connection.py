@@ -241,8 +241,9 @@ class Link:
             end = monotonic() + limit
             wire = self._take(limit)
             try:
-                if wire.used > end - limit:  # it is new, and connecting took its time
-                    limit = max(0.001, end - monotonic())
+                left = end - monotonic()
+                if left < limit * 0.9:  # connecting took its time, or waiting for a free one
+                    limit = max(0.001, left)
                 wire.send(packed, limit)
                 got = [wire.read(limit) for _ in range(answers)]
             except BaseException as exc:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from redis import exceptions as driver
-
 from caraway.errors import (
     BackendError,
     BackendUnavailable,
@@ -14,6 +12,19 @@ from caraway.errors import (
     TransportUnavailable,
 )
 
+
+class Closed(ConnectionError):
+    """The connection has ended."""
+
+
+class Refused(Exception):
+    """The server answered a greeting with an error: its text."""
+
+
+class Garbled(Exception):
+    """What came isn't Redis' protocol."""
+
+
 PASSING = (
     "ASK ", "BUSY ", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "UNBLOCKED",
 )  # fmt: skip
@@ -21,30 +32,30 @@ PASSING = (
 
 
 def translate(exc: BaseException, place: str) -> OperationalError:
-    """The error to raise for what redis-py raised.
+    """The error to raise for what a connection, or redis-py, raised.
 
     Args:
         exc: as raised.
         place: the server, for people.
     """
     text = str(exc) or type(exc).__name__
-    if isinstance(exc, driver.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+    if _is(exc, "AuthenticationError") or text.startswith(("NOAUTH", "WRONGPASS")):
         return TransportError(
             f"{place} refused our user or password: {text}",
             hint="Look at the URL's user and password, or at the server's ACL (ACL LIST).",
         )
-    if text.startswith("NOPERM") or isinstance(exc, driver.NoPermissionError):
+    if text.startswith("NOPERM") or _is(exc, "NoPermissionError"):
         return TransportError(
             f"{place} forbids a command that is needed: {text}",
             hint="Give the user +@all on its keys and channels, without @admin and @dangerous "
             "if you like: docs/how-to/redis.md lists the commands.",
         )
-    if isinstance(exc, driver.ReadOnlyError) or text.startswith("READONLY"):
+    if _is(exc, "ReadOnlyError") or text.startswith("READONLY"):
         return StoreReadOnly(
             f"{place} is a replica and takes no writes: {text}",
             hint="Name the master in the URL, or use sentinel:// to follow a failover.",
         )
-    if isinstance(exc, driver.OutOfMemoryError) or "OOM command not allowed" in text:
+    if _is(exc, "OutOfMemoryError") or "OOM command not allowed" in text:
         return StoreFull(
             f"{place} has no memory left; nothing of the operation was kept ({text})",
             hint="Raise maxmemory or free keys; then it goes on by itself. Use the policy "
@@ -70,7 +81,7 @@ def translate(exc: BaseException, place: str) -> OperationalError:
             f"{place} is a cluster, where Celery's key names can't work: {text}",
             hint="Set the option hash_tag (only Caraway shares such queues), or use one server.",
         )
-    if isinstance(exc, driver.InvalidResponse):
+    if isinstance(exc, Garbled) or _is(exc, "InvalidResponse"):
         return TransportError(
             f"{place} doesn't speak Redis' protocol: {text}",
             hint="See that host and port are a Redis', and whether it wants TLS (rediss://).",
@@ -89,20 +100,34 @@ def translate(exc: BaseException, place: str) -> OperationalError:
         return TransportUnavailable(
             f"{place} takes no more connections: {text}", hint="Raise its setting maxclients."
         )
-    if text.startswith(PASSING) or isinstance(exc, driver.BusyLoadingError):
+    if text.startswith(PASSING) or _is(exc, "BusyLoadingError"):
         return TransportUnavailable(f"{place} isn't ready: {text}")
-    if isinstance(exc, (driver.TimeoutError, TimeoutError)):
+    if isinstance(exc, TimeoutError) or _is(exc, "TimeoutError"):
         return TransportUnavailable(
             f"{place} didn't answer in time: {text}",
             hint="See whether the server runs and isn't swapping or blocked by a slow command "
             "(SLOWLOG GET).",
         )
-    if isinstance(exc, (driver.ConnectionError, OSError)):
+    if isinstance(exc, OSError) or _is(exc, "ConnectionError"):
         return TransportUnavailable(
             f"{place} can't be reached: {text}",
             hint="See that the server runs, and that host, port and TLS of the URL are right.",
         )
     return TransportError(f"{place}: {text}")
+
+
+def is_fault(exc: BaseException) -> bool:
+    """True for what a connection may raise: the system's errors, ours, and redis-py's."""
+    return isinstance(exc, (OSError, Refused, Garbled)) or _is(exc, "RedisError")
+
+
+def _is(exc: BaseException, name: str) -> bool:
+    """True for an error of redis-py's of this kind, without importing redis-py: what it
+    has raised shows that it is there."""
+    return any(
+        kind.__name__ == name and kind.__module__ == "redis.exceptions"
+        for kind in type(exc).__mro__
+    )
 
 
 def for_backend(error: OperationalError) -> OperationalError:

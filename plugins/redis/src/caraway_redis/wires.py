@@ -1,7 +1,7 @@
 """One connection to a Redis, and what is sent through it.
 
-redis-py connects it (TLS, users, sockets, Sentinels); what is sent and when is decided
-here, so that a batch costs one system call each way.
+Something else connects it (`caraway_redis.plain`, or redis-py); what is sent and when is
+decided here, so that a batch costs one system call each way.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from time import monotonic
 from typing import Any
 
 import hiredis
-from redis import exceptions as driver
 
 from caraway.errors import OperationalError
-from caraway_redis.faults import translate
+from caraway_redis.faults import Closed, Garbled, is_fault, translate
 from caraway_redis.waking import readable
 
 _MORE: Any = object()
@@ -41,8 +40,8 @@ class Wire:
     """One connection, used by one thread at a time.
 
     Args:
-        raw: redis-py's, not connected yet.  It connects and authenticates; what follows
-            is sent and parsed here.
+        raw: `PlainConnection` or redis-py's, not connected yet.  It connects and
+            authenticates; what follows is sent and parsed here.
         place: for errors.
     """
 
@@ -71,7 +70,9 @@ class Wire:
             # Of the greetings, too: from then on `send` and `read` say how long they wait.
             raw.socket_connect_timeout = raw.socket_timeout = limit
             raw.connect()
-        except (driver.RedisError, OSError) as exc:
+        except Exception as exc:
+            if not is_fault(exc):
+                raise
             raise self.broken(exc) from exc
         self.reader = hiredis.Reader(notEnoughData=_MORE, encoding=None)
         self._sock = raw._sock
@@ -99,7 +100,7 @@ class Wire:
         """
         reader = self.reader
         if reader is None:
-            raise self.broken(driver.ConnectionError("the connection was closed"))
+            raise self.broken(Closed("the connection was closed"))
         try:
             answer = reader.gets()
             if answer is _MORE:
@@ -108,15 +109,15 @@ class Wire:
                 while answer is _MORE:
                     data = recv(65536)
                     if not data:
-                        raise driver.ConnectionError("the server closed the connection")
+                        raise Closed("the server closed the connection")
                     reader.feed(data)
                     answer = reader.gets()
-        except (driver.RedisError, OSError, AttributeError) as exc:
-            if isinstance(exc, AttributeError):  # another thread has just closed it
-                exc = driver.ConnectionError("the connection was closed")
+        except OSError as exc:
             raise self.broken(exc) from exc
+        except AttributeError as exc:  # another thread has just closed it
+            raise self.broken(Closed("the connection was closed")) from exc
         except Exception as exc:  # hiredis' ProtocolError is a plain Exception
-            raise self.broken(driver.InvalidResponse(str(exc))) from exc
+            raise self.broken(Garbled(str(exc))) from exc
         return answer
 
     def _limit(self, timeout: float) -> None:
