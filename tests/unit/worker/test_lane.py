@@ -241,21 +241,18 @@ def test_a_requeued_message_under_the_same_tag_is_a_message_like_others(case: Ca
     assert result.get(timeout=1) == 1
 
 
-def test_a_message_that_cannot_be_judged_is_parked_and_the_others_run(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_message_that_cannot_be_judged_is_parked_and_the_others_run(case: Case) -> None:
     results = [case.app.tasks["work"].delay(n) for n in range(3)]
     lane, executor = case.lane()
-    from caraway.worker import intake
-
-    judge = intake.TaskJob
+    plan: Any = lane.intake.plan("work")
+    judge = plan.job
 
     def fails(delivery: Any, *rest: Any) -> Any:
         if delivery.message.headers["id"] == results[1].id:
             raise RecursionError("too deep")
         return judge(delivery, *rest)
 
-    monkeypatch.setattr(intake, "TaskJob", fails)
+    plan.job = fails
     lane._turn()
     executor.run(2)
     lane.commit()

@@ -114,14 +114,14 @@ def _drain_once(app: Caraway, names: Sequence[str], ran: list[Ran], limit: int) 
                         state = result.state if result else _state(completion.settlement)
                         ran.append(_record(delivery, state))
                 if completions:
-                    committer.apply(completions)
+                    committer.apply_any(completions)
                 for job in jobs:
                     completion = loop.run(job.arun()) if job.is_async else job.run()
                     ran.append(_record(job.delivery, job.state))
                     if job.settled:
                         committer.apply_settled([completion])
                     else:
-                        committer.apply([completion])
+                        committer.apply_any([completion])
                 if len(ran) > limit:
                     raise AssertionError(
                         f"still not empty after {limit} runs, the last of {ran[-1].task!r}: "

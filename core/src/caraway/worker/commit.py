@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.interfaces import Backend, Consumer, Transport
 
-_workflow_of = attrgetter("workflow")
+workflow_of = attrgetter("workflow")
 _FIRST_WAIT = 0.05
 """Seconds before a commit that the store can't take is tried again; then twice that, and
 so on."""
@@ -53,9 +53,10 @@ class Committer:
         app: builds what follows from workflows; None if there are none.
 
     Attributes:
-        apply: applies a batch and returns the tags that were no longer ours.  It may be
-            called again with the same batch after an error: results, settlements and
-            (with an atomic commit) publications repeat without effect.
+        apply: applies a batch none of which has a workflow, and returns the tags that were
+            no longer ours; `apply_any` applies any.  It may be called again with the same
+            batch after an error: results, settlements and (with an atomic commit)
+            publications repeat without effect.
         gave_up: `persist` left completions uncommitted.
     """
 
@@ -78,20 +79,18 @@ class Committer:
             self.atomic = Capability.ATOMIC_COMMIT in transport.capabilities
         else:
             self.atomic = transport.shares_store(backend)
-        self._apply: Callable[[Sequence[Completion]], Sequence[Tag]] = (
+        self.apply: Callable[[Sequence[Completion]], Sequence[Tag]] = (
             consumer.commit if self.atomic else self.apply_in_steps
         )
-        # Only where there can be workflows, each batch is looked at.
         self._app = app if backend is not None else None
-        self.apply = self._apply if self._app is None else self._apply_with_workflows
 
-    def _apply_with_workflows(self, completions: Sequence[Completion]) -> Sequence[Tag]:
-        if not any(map(_workflow_of, completions)):
-            return self._apply(completions)
-        assert self._app is not None
+    def apply_any(self, completions: Sequence[Completion]) -> Sequence[Tag]:
+        """Apply a batch; see `apply`."""
+        if self._app is None or not any(map(workflow_of, completions)):
+            return self.apply(completions)
         assert self._backend is not None
         made, done = settle(self._app, self._backend, completions)
-        fenced = self._apply(made)
+        fenced = self.apply(made)
         if done:
             self._backend.chord_sent(done)
         return fenced
@@ -103,7 +102,7 @@ class Committer:
 
     def apply_settled(self, completions: Sequence[Completion]) -> None:
         """Apply completions whose messages were acknowledged before they ran."""
-        if self._app is None or not any(map(_workflow_of, completions)):
+        if self._app is None or not any(map(workflow_of, completions)):
             self._store_and_publish(completions)
             return
         assert self._backend is not None
@@ -152,7 +151,7 @@ class Committer:
             wait = min(wait * 2, LONGEST_PAUSE)
             try:
                 if normal:
-                    fenced += len(self.apply(normal))
+                    fenced += len(self.apply_any(normal))
                     normal = []
                 if settled:
                     self.apply_settled(settled)
@@ -169,7 +168,7 @@ class Committer:
         left: list[Completion] = []
         for completion in normal:
             try:
-                self.apply([completion])
+                self.apply_any([completion])
             except CarawayError as exc:
                 if not may_pass(exc):
                     _log().error("an outcome can't be stored: %s", exc)

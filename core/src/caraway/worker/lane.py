@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError, OperationalError, OwnerLost
 from caraway.message import Completion, Delivery
-from caraway.worker.commit import Committer
+from caraway.worker.commit import Committer, workflow_of
 from caraway.worker.draining import drain
 from caraway.worker.entries import (
     RETURNED,
@@ -309,7 +309,10 @@ class Lane:
         try:
             # As a rule it goes well; all else is the committer's.
             if normal:
-                lost = self.committer.apply(normal)
+                committer = self.committer
+                # Workflows are rare; without any it is one step less.
+                apply = committer.apply_any if any(map(workflow_of, normal)) else committer.apply
+                lost = apply(normal)
                 normal = []
             if settled:
                 self.committer.apply_settled(settled)

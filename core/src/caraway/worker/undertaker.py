@@ -156,7 +156,7 @@ class Undertaker:
             return
         committer = self._committer()
         try:
-            lost = committer.apply(completions)
+            lost = committer.apply_any(completions)
             remains.completions = []
             if self.tells():
                 tell(self._app, self._hostname, completions, lost)
@@ -166,13 +166,13 @@ class Undertaker:
             # One that can't be stored must not hold up the others.
             while completions:
                 try:
-                    committer.apply(completions[:1])
+                    committer.apply_any(completions[:1])
                 except CarawayError as bad:
                     if may_pass(bad):
                         raise
                     settlement = completions[0].settlement
                     reason = f"the outcome can't be stored: {bad}"[:500]
-                    committer.apply(
+                    committer.apply_any(
                         [Completion(Settlement(settlement.tag, "reject", reason=reason))]
                     )
                 del completions[0]
