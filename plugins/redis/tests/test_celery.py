@@ -225,3 +225,53 @@ def _later(opened: Any, name: str, due: float) -> Any:
     made = opened.publication(name, due=due)
     made.message.headers["eta"] = "soon"
     return made
+
+
+def test_bindings_of_reply_queues_that_nobody_took_away_end_with_their_deadline(
+    url: str, opened: Any, client: Redis
+) -> None:
+    """As kombu has it: a table goes as a whole, unless a queue that stays is bound there."""
+    from caraway.message import Topic
+
+    transport = opened.transport(url)
+    exchanges = ("reply.celery.pidbox", "stays")
+    topics = [Topic(exchange, "me", "direct") for exchange in exchanges]
+    subscription = transport.broadcast().subscribe(topics)
+    client.sadd("_kombu.binding_permanent.stays", "a\x06\x16\x06\x16b")
+    assert set(client.zrange("_kombu.binding_deadlines", 0, -1)) == {
+        each.encode() for each in exchanges
+    }
+    transport.sweep()
+    assert client.scard("_kombu.binding.reply.celery.pidbox") == 1
+    client.zadd("_kombu.binding_deadlines", dict.fromkeys(exchanges, 1.0))
+    transport.sweep()
+    assert not client.exists("_kombu.binding.reply.celery.pidbox", "_kombu.binding_deadlines")
+    assert client.scard("_kombu.binding.stays") == 1
+    subscription.close()
+    client.delete("_kombu.binding_permanent.stays")
+
+
+def test_what_comes_to_the_inbox_of_an_owner_that_ended_is_not_lost(
+    url: str, opened: Any, client: Redis
+) -> None:
+    """The server may answer its wait after its end: nobody reads that."""
+    transport = opened.transport(url)
+    gone = opened.consumer(transport)
+    transport.reclaim(gone.owner.id)
+    client.lpush(f"caraway:inbox:{gone.owner.id}:0:q", envelope("late"))
+    transport.sweep()
+    assert ids(client.lrange("q", 0, -1)) == ["late"]
+    # It is looked after until its time is over, and no longer.
+    (entry,) = client.zrange("caraway:orphans", 0, -1)
+    client.zadd("caraway:orphans", {entry: 1.0})
+    # Not even a list that can't take it just now loses it.
+    client.rename("q", "aside")
+    client.set("q", "a text")
+    client.lpush(f"caraway:inbox:{gone.owner.id}:0:q", envelope("later"))
+    transport.sweep()
+    client.delete("q")
+    transport.sweep()
+    assert ids(client.lrange("q", 0, -1)) == ["later"]
+    assert not client.exists("caraway:orphans")
+    client.delete("aside")
+    transport.delete("q")

@@ -97,10 +97,7 @@ def connector(address: Address, options: Options, timeout: float) -> Callable[[i
     """A function that makes connections for a version of the protocol, not connected yet:
     `PlainConnection`, or redis-py's where more is asked for."""
     if not (
-        address.tls
-        or address.sentinel
-        or options.slot
-        or options.credential_provider is not None
+        address.tls or address.sentinel or options.slot or options.credential_provider is not None
     ):
         from caraway_redis.plain import PlainConnection
 
