@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 
-from caraway_redis.faults import Closed, Refused
+from caraway_redis.faults import Closed, Garbled, Refused
 
 if TYPE_CHECKING:
     from caraway_redis.addresses import Address
@@ -46,6 +46,7 @@ class PlainConnection:
         Raises:
             OSError: it can't.
             Refused: the server doesn't want us.
+            Garbled: it is no Redis.
         """
         end = monotonic() + self.socket_connect_timeout
         made = self._connected(end)
@@ -109,14 +110,18 @@ def _greet(made: socket.socket, greeting: list[bytes], end: float) -> None:
     more: Any = object()
     reader = hiredis.Reader(notEnoughData=more)
     for _ in greeting:
-        answer = reader.gets()
-        while answer is more:
+        while True:
+            try:
+                answer = reader.gets()
+            except hiredis.ProtocolError as exc:
+                raise Garbled(str(exc)) from exc
+            if answer is not more:
+                break
             made.settimeout(_left(end))
             data = made.recv(65536)
             if not data:
                 raise Closed("the server closed the connection")
             reader.feed(data)
-            answer = reader.gets()
         if isinstance(answer, Exception):
             raise Refused(str(answer))
 
