@@ -191,6 +191,14 @@ def test_a_wrong_password_is_an_error_that_does_not_show_it(
         opened.backend(theirs).get(["a"])
 
 
+def test_a_password_for_a_server_that_has_none_is_an_error_with_the_remedy(
+    url: str, opened: Any
+) -> None:
+    with pytest.raises(TransportError, match="refused our user or password") as caught:
+        opened.transport(url.replace("//", "//:tulip@")).ping()
+    assert "user and password" in str(caught.value.hint)
+
+
 def test_a_user_without_rights_is_told_which_it_lacks(
     url: str, opened: Any, user: Callable[[str], str]
 ) -> None:

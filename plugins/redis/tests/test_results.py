@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from redis import Redis
 from caraway import Caraway
 from caraway.message import ChordPart, Completion, Settlement, StoredResult
 from caraway.testing.servers import server
+from caraway_redis.waking import readable
 
 KEY = "celery-task-meta-"
 
@@ -280,3 +282,32 @@ def test_what_lies_elsewhere_is_not_committed_with_the_rest(
 ) -> None:
     backend = opened.backend(url.removesuffix("/1") + there, **options)
     assert not opened.transport(url).shares_store(backend)
+
+
+def test_closing_a_connection_ends_another_thread_s_wait_for_it(url: str, opened: Any) -> None:
+    """As when a thread that joins the waiting finds that it can't send any more."""
+    wire = opened.backend(url).link.wire()
+    wire.connect(5.0)
+    number = wire.fileno()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(readable, (number,), 10.0)
+        time.sleep(0.05)
+        assert not waiting.done()
+        wire.close()
+        assert waiting.result(1.0) == {number}
+
+
+def test_a_child_process_that_closes_its_copy_leaves_the_parent_s_alone(
+    url: str, opened: Any
+) -> None:
+    link = opened.backend(url).link
+    link.call("PING")
+    (wire,) = link._idle
+    child = os.fork()
+    if child == 0:
+        wire.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not wire.is_stale()
+    assert link.call("PING") == b"PONG"
+    assert link._idle == [wire]

@@ -39,7 +39,9 @@ def translate(exc: BaseException, place: str) -> OperationalError:
         place: the server, for people.
     """
     text = str(exc) or type(exc).__name__
-    if _is(exc, "AuthenticationError") or text.startswith(("NOAUTH", "WRONGPASS")):
+    if _is(exc, "AuthenticationError") or text.startswith(
+        ("NOAUTH", "WRONGPASS", "ERR AUTH", "ERR Client sent AUTH")
+    ):
         return TransportError(
             f"{place} refused our user or password: {text}",
             hint="Look at the URL's user and password, or at the server's ACL (ACL LIST).",

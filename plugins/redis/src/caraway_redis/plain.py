@@ -7,7 +7,9 @@ clusters and credential providers, and plain connections do without.
 
 from __future__ import annotations
 
+import os
 import socket
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,7 @@ class PlainConnection:
         self._options = options
         self._greeting = _greeting(address, options, protocol)
         self._sock: socket.socket | None = None
+        self._pid = 0
 
     def connect(self) -> None:
         """Connect and greet.
@@ -57,6 +60,7 @@ class PlainConnection:
             made.close()
             raise
         self._sock = made
+        self._pid = os.getpid()
 
     def _connected(self, end: float) -> socket.socket:
         path = self._address.path
@@ -82,6 +86,10 @@ class PlainConnection:
         """Close.  Idempotent."""
         made, self._sock = self._sock, None
         if made is not None:
+            if self._pid == os.getpid():  # a child's copy must not end its parent's
+                with suppress(OSError):
+                    # Another thread may be waiting for it, and closing tells it nothing.
+                    made.shutdown(socket.SHUT_RDWR)
             made.close()
 
 
