@@ -26,24 +26,24 @@ if sys.platform != "win32":
     import fcntl
 
 _BEAT = r"""
-import fcntl, os, select, signal, socket, sys
+# Modules in C only: `signal` and `socket` would double its memory.
+import _signal, fcntl, os, select, sys
 number, lock, pipe, parent = map(int, sys.argv[1:5])
 pause = float(sys.argv[5])
 # Terminals and service managers signal whole groups: it ends with its parent, not before.
-for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(each, signal.SIG_IGN)
-sock = socket.socket(fileno=number)
+for each in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
+    _signal.signal(each, _signal.SIG_IGN)
 while os.getppid() == parent and not select.select([pipe], [], [], pause)[0]:
     fcntl.lockf(lock, fcntl.LOCK_EX)
     try:
         frame = b"\x08\x00\x00\x00\x00\x00\x00\xce"
         while frame:
             try:
-                frame = frame[sock.send(frame):]
+                frame = frame[os.write(number, frame):]
             except BlockingIOError:
                 if len(frame) == 8:
                     break
-                if select.select([pipe], [sock], [], pause)[0]:
+                if select.select([pipe], [number], [], pause)[0]:
                     sys.exit()
     except OSError:
         break
@@ -90,6 +90,11 @@ class Pacemaker:
     def __exit__(self, *_: object) -> None:
         if not self._lock.closed:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
+
+    def __del__(self) -> None:
+        # A connection that nobody closed must not live on.
+        if hasattr(self, "_process"):
+            self.end()
 
     def end(self) -> None:
         """No more heartbeats.  Idempotent."""
