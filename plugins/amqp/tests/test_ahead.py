@@ -1,0 +1,91 @@
+"""What the broker delivered ahead waits in no consumer that is busy."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from caraway.interfaces import Context
+from caraway.message import (
+    Delivery,
+    Message,
+    Owner,
+    Publication,
+    Queue,
+    Settlement,
+    new_owner_id,
+)
+from caraway.testing.servers import Server
+from caraway.url import Url
+from caraway_amqp.attempts import Attempts
+from caraway_amqp.consumer import AmqpConsumer
+from caraway_amqp.topology import derived
+from caraway_amqp.transport import AmqpTransport
+
+from .conftest import until
+
+Open = Callable[[], AmqpTransport]
+
+
+@pytest.fixture
+def connect(rabbitmq: Server) -> Iterator[Open]:
+    """Each as a process of its own has it: none knows what another gave back."""
+    opened: list[AmqpTransport] = []
+
+    def make() -> AmqpTransport:
+        made = AmqpTransport(Url.parse(rabbitmq.url), {}, Context())
+        made.attempts = Attempts()
+        opened.append(made)
+        return made
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+def consume(transport: AmqpTransport, queue: str) -> AmqpConsumer:
+    return transport.consume([Queue(name=queue)], Owner(id=new_owner_id()))
+
+
+def publish(transport: AmqpTransport, queue: str, *bodies: str) -> None:
+    transport.publish(
+        [Publication(Message(b.encode(), {"id": f"{queue}-{b}"}), queue) for b in bodies]
+    )
+
+
+def take(consumer: AmqpConsumer) -> Delivery:
+    found: list[Delivery] = []
+    until(lambda: found.extend(consumer.fetch(1, 0.2)) or found, "a message comes")
+    (delivery,) = found
+    return delivery
+
+
+def test_a_busy_consumer_hands_on_a_suspect_that_came_ahead_uncounted(connect: Open) -> None:
+    queue = f"a{uuid.uuid4().hex[:10]}"
+    ours, theirs = connect(), connect()
+    publish(ours, queue, "long")
+    busy = consume(ours, queue)
+    assert take(busy).message.body == b"long"
+    # Somebody met a message that may have killed its process.
+    publish(theirs, derived("suspects", queue), "suspect")
+    until(lambda: _came(busy, queue), "it is delivered ahead")
+
+    busy.recede()
+
+    idle = consume(theirs, queue)
+    suspect = take(idle)
+    assert (suspect.message.body, suspect.attempt) == (b"suspect", 1)
+    assert not idle.settle([Settlement(suspect.tag)])
+    assert not idle.fetch(1, 0.2)
+
+
+def _came(consumer: AmqpConsumer, queue: str) -> bool:
+    """Read what came, without handing it out."""
+    channel = consumer._channel
+    assert channel is not None
+    with channel.link.lock:
+        while channel.link.read():
+            pass
+    return consumer.counts(queue)[1] == 1
