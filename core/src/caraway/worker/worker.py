@@ -99,6 +99,8 @@ class Worker:
         in_process = self.pool.in_process or not hasattr(os, "fork")
         lanes = 1 if in_process else 2 * max(self.pool.lanes, self._most_lanes()) + 2
         board = Board(lanes, executor.slots)
+        # Before anything is forked: monitors put the events of all lanes in order by it.
+        app.clock.share()
         if in_process:
             from caraway.worker.solo import SoloWorker
 
