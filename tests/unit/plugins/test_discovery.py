@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -319,14 +320,33 @@ def test_an_object_whose_attributes_raise_is_isolated() -> None:
 # -- the scan --------------------------------------------------------------------------
 
 
-def test_the_quick_look_misses_no_entry_point(good: None, tmp_path: Path) -> None:
-    assert scan._may_have_any()
-    assert [c.name for c in scan.candidates()] == ["good"]
+def test_entry_points_are_read_as_the_standard_library_reads_them(
+    good: None, install: Install, tmp_path: Path
+) -> None:
+    install("Other.Dist", {"one": "one_plugin [extra]", "two": "one_plugin:two"}, one_plugin=GOOD)
     info = tmp_path / "site" / "good_dist-1.0.dist-info" / "entry_points.txt"
-    info.write_text("[console_scripts]\nx = y\n\n[ caraway ]\ngood = good_plugin\n")
-    assert scan._may_have_any()
-    info.write_text("[console_scripts]\ncaraway = y:z\n")
-    assert not scan._may_have_any()
+    for text in (
+        "[caraway]\ngood = good_plugin\n",
+        "[console_scripts]\nx = y\n\n[ caraway ]\ngood=good_plugin\n# remark\n[x]\na = b\n",
+        "[console_scripts]\ncaraway = y:z\n",
+    ):
+        info.write_text(text)
+        theirs = [
+            scan.Candidate(p.name, p.value.partition("[")[0].strip(), p.dist.name, p.dist.version)
+            for p in metadata.entry_points(group="caraway")
+            if p.dist is not None
+        ]
+        ours = scan._read_plain()
+        assert ours is not None
+        assert sorted(map(repr, ours)) == sorted(map(repr, theirs))
+    assert {c.distribution for c in ours} == {"Other.Dist"}
+
+
+def test_plugins_are_found_without_the_standard_librarys_metadata(
+    good: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "importlib.metadata", None)
+    assert [c.name for c in scan.candidates()] == ["good"]
 
 
 def test_a_distribution_with_broken_metadata_costs_only_its_own(
@@ -397,9 +417,9 @@ def test_a_finder_of_another_kind_is_left_to_the_standard_library(
         def find_distributions(*args: object) -> list[object]:
             return []
 
-    assert not scan._may_have_any()
+    assert scan._read_plain() == []
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
-    assert scan._may_have_any()
+    assert scan._read_plain() is None
     assert scan.candidates() == ()
 
 

@@ -37,13 +37,16 @@ class Candidate(Struct, frozen=True):
 @cache
 def candidates() -> tuple[Candidate, ...]:
     """All entry points of the group, by name, then distribution."""
-    if not _may_have_any():
-        return ()
-    found = [
-        Candidate(point.name, point.value.partition("[")[0].strip(), *_source(point))
-        for point in _points()
-    ]
+    found = _read_plain()
+    if found is None:
+        found = [
+            Candidate(point.name, _module(point.value), *_source(point)) for point in _points()
+        ]
     return tuple(sorted(found, key=lambda c: (c.name, c.distribution.lower(), c.version)))
+
+
+def _module(value: str) -> str:
+    return value.partition("[")[0].strip()
 
 
 def _points() -> Iterable[EntryPoint]:
@@ -76,38 +79,79 @@ def _source(point: EntryPoint) -> tuple[str, str]:
         return "", ""
 
 
-def _may_have_any() -> bool:
-    """False if there is certainly no entry point of the group.
+def _read_plain() -> list[Candidate] | None:
+    """The entry points, where everything on the path is as pip puts it there; else None.
 
-    Importing `importlib.metadata` takes as long as importing all of Caraway; reading
-    the ``entry_points.txt`` of each ``*.dist-info`` (PyPA, "Entry points
+    Importing `importlib.metadata` takes as long as importing all of Caraway, and 2 MB;
+    reading the ``entry_points.txt`` of each ``*.dist-info`` (PyPA, "Entry points
     specification") takes a tenth.  Whatever isn't a plain directory of the standard
-    path finder is left to `importlib.metadata`.
+    path finder, or can't be read so, is left to `importlib.metadata`.
     """
     for finder in sys.meta_path:
         module = getattr(finder, "__module__", "")
         if hasattr(finder, "find_distributions") and module != "_frozen_importlib_external":
-            return True
+            return None
     needle = f"[{GROUP}]".encode()
+    found: list[Candidate] = []
+    known: set[str] = set()
     for place in sys.path:
         try:
             with os.scandir(place or ".") as entries:
-                infos = [
+                infos = sorted(
                     entry.path
                     for entry in entries
                     if entry.name.endswith((".dist-info", ".egg-info", ".egg"))
-                ]
+                )
         except NotADirectoryError:
-            return True  # a zip file, perhaps with distributions in it
+            return None  # a zip file, perhaps with distributions in it
         except OSError:
             continue
         for info in infos:
             if info.endswith(".egg"):
-                return True
+                return None
+            name = os.path.basename(info).partition("-")[0].lower().replace(".", "_")
             try:
                 with open(os.path.join(info, "entry_points.txt"), "rb") as file:
-                    if needle in file.read().replace(b" ", b""):
-                        return True
+                    data = file.read()
             except OSError:
-                continue
-    return False
+                data = b""
+            if needle in data.replace(b" ", b""):
+                if not info.endswith(".dist-info"):
+                    return None
+                points = _parse(info, data)
+                if points is None:
+                    return None
+                # Of one name found twice, the first on the path counts.
+                if name not in known:
+                    found += points
+            known.add(name)
+    return found
+
+
+def _parse(info: str, data: bytes) -> list[Candidate] | None:
+    """The group's lines of an ``entry_points.txt``; None if they aren't plain."""
+    try:
+        text = data.decode()
+        with open(os.path.join(info, "METADATA"), encoding="utf-8") as file:
+            head = dict(
+                line.rstrip("\n").split(": ", 1)
+                for _, line in zip(range(20), file, strict=False)
+                if line.startswith(("Name: ", "Version: "))
+            )
+        source = head["Name"], head["Version"]
+    except (OSError, ValueError, KeyError):
+        return None
+    found: list[Candidate] = []
+    inside = False
+    for line in text.splitlines():
+        bare = line.strip()
+        if not bare or bare.startswith(("#", ";")):
+            continue
+        if bare.startswith("["):
+            inside = bare.replace(" ", "") == f"[{GROUP}]"
+        elif inside:
+            name, equals, value = bare.partition("=")
+            if not equals or line[0].isspace() or not name.strip() or not value.strip():
+                return None
+            found.append(Candidate(name.strip(), _module(value.strip()), *source))
+    return found
