@@ -115,7 +115,7 @@ def _read_plain() -> list[Candidate] | None:
                     data = file.read()
             except OSError:
                 data = b""
-            if needle in data.replace(b" ", b""):
+            if needle in data:
                 if not info.endswith(".dist-info"):
                     return None
                 points = _parse(info, data)
@@ -148,7 +148,7 @@ def _parse(info: str, data: bytes) -> list[Candidate] | None:
         if not bare or bare.startswith(("#", ";")):
             continue
         if bare.startswith("["):
-            inside = bare.replace(" ", "") == f"[{GROUP}]"
+            inside = bare == f"[{GROUP}]"
         elif inside:
             name, equals, value = bare.partition("=")
             if not equals or line[0].isspace() or not name.strip() or not value.strip():
