@@ -300,6 +300,12 @@ def chord_with_killed_member(path, queue):
     return keep(chord(header, total.s()).apply_async())
 
 
+def slow_chords(count, size):
+    made = [chord([nap.s(0.02).set(queue="ours") for _ in range(size)], total.s().set(queue="ours"))
+            for _ in range(count)]  # fmt: skip
+    return [keep(each.apply_async()) for each in made]
+
+
 def builtin(which):
     if which == "map":
         sig = total.map([[1, 2], [3, 4]])
@@ -324,8 +330,12 @@ def revoke(id, terminate=False):  # noqa: A002
     app.control.revoke(id, terminate=terminate)
 
 
-def inspect(command, args=(), timeout=2):
-    return getattr(app.control.inspect(timeout=timeout), command)(*args)
+def inspect(command, args=(), timeout=2, destination=None):
+    # It waits for as long as not all have answered, so say who shall.
+    asker = app.control.inspect(
+        timeout=timeout, destination=destination, limit=len(destination or ()) or None
+    )
+    return getattr(asker, command)(*args)
 
 
 def cli(args):
@@ -351,7 +361,7 @@ ORDERS = {
         call, send, send_work, get, state, same, send_chain, send_bad_chain, send_group,
         chord_in_chord, groups_in_chord, send_chord, send_bad_chord,
         chord_of_chains, chain_fails_in_chord, chord_in_chain, chord_with_killed_member,
-        builtin, revoke, inspect, control, cli,
+        slow_chords, builtin, revoke, inspect, control, cli,
     )
 } | {"every": lambda: [type(value).__name__ for value in EVERY]}  # fmt: skip
 

@@ -3,6 +3,11 @@ there, counted in the same keys."""
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +97,19 @@ def test_a_member_that_is_killed_is_counted_once(ask: Any, tmp_path: Path) -> No
     body = ask("chord_with_killed_member", path=str(died), queue="ours")
     assert ask("get", id=body) == 42
     assert died.exists()
+
+
+def test_chords_complete_though_their_workers_processes_are_killed(ask: Any) -> None:
+    def processes() -> list[int]:
+        found = ask("inspect", command="stats", destination=["ours@here"])["ours@here"]
+        return [pid for pid in found["pool"]["processes"] if pid]
+
+    bodies = ask("slow_chords", count=20, size=8)
+    for _ in range(8):
+        with suppress(ProcessLookupError):
+            os.kill(random.choice(processes()), signal.SIGKILL)
+        time.sleep(0.1)
+    assert [ask("get", id=each) for each in bodies] == [pytest.approx(0.16)] * 20
 
 
 @pytest.mark.parametrize("which", ["chunks", "accumulate_index"])

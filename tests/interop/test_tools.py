@@ -99,7 +99,7 @@ def test_the_command_line_commands_and_is_obeyed(ask: Any) -> None:
 
 
 def _pool(ask: Any) -> int:
-    return int(ask("inspect", command="stats")[NODE]["pool"]["max-concurrency"])
+    return int(ask("inspect", command="stats", destination=[NODE])[NODE]["pool"]["max-concurrency"])
 
 
 def test_a_command_that_nobody_knows_is_answered_with_an_error(ask: Any) -> None:
@@ -225,7 +225,7 @@ def test_flower_changes_the_pool(flower: Flower, ask: Any) -> None:
 
 def test_flower_revokes_and_limits(flower: Flower, ask: Any) -> None:
     running = ask("send", task="nap", args=[20])
-    wait_for(lambda: (ask("inspect", command="active") or {}).get(NODE))
+    wait_for(lambda: (ask("inspect", command="active", destination=[NODE]) or {}).get(NODE))
     flower.post(f"/api/task/revoke/{running}", terminate="true")
     with pytest.raises(ClientError) as caught:
         ask("get", id=running)
