@@ -20,8 +20,8 @@ import msgspec
 
 from caraway.message import Delivery, Message, Publication
 from caraway_amqp.attempts import Attempts
+from caraway_amqp.channel import Content
 from caraway_amqp.frames import ATTEMPTS, DUE, EXPIRES, read_content
-from caraway_amqp.link import Content
 from caraway_amqp.topology import derived
 
 _tag = Struct(">Q?").unpack_from

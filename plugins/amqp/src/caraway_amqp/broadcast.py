@@ -15,9 +15,10 @@ from caraway.errors import TransportError, TransportUnavailable
 from caraway.interfaces.transport import Broadcast, Subscription
 from caraway.message import Message, Notice, Topic
 from caraway_amqp import frames
+from caraway_amqp.channel import Channel, Content
 from caraway_amqp.faults import LOCKED, MISMATCH, NOT_FOUND, ChannelClosed
 from caraway_amqp.frames import content, method, publish_to, read_content, short
-from caraway_amqp.link import Channel, Content, Link
+from caraway_amqp.link import Link
 from caraway_amqp.tables import dump_table
 from caraway_amqp.topology import bind_queue, declare_exchange, declare_queue
 
@@ -146,10 +147,8 @@ def declare(link: Link, channel: Channel, exchange: bytes) -> None:
     except ChannelClosed as exc:
         if exc.code != MISMATCH:
             raise
-        # The caller goes on with a channel of the same number, open again.
-        channel.error = None
-        link.channels[channel.number] = channel
-        channel.call(frames.CHANNEL_OPEN, b"\0", frames.CHANNEL_OPEN_OK)
+        # The caller goes on with this channel.
+        link.reopen(channel)
 
 
 class AmqpSubscription(Subscription):

@@ -15,10 +15,11 @@ from caraway.interfaces.transport import Consumer
 from caraway.message import Delivery, Owner, Publication, Settlement, Tag
 from caraway_amqp import frames
 from caraway_amqp.arrivals import Arrival, Reader, again, consumer_of, number_of
+from caraway_amqp.channel import Channel
 from caraway_amqp.dead_letters import letter_of
 from caraway_amqp.faults import MISMATCH, NOT_FOUND, ChannelClosed
 from caraway_amqp.frames import acknowledge, give_back, method, short
-from caraway_amqp.link import Channel, Link
+from caraway_amqp.link import Link
 from caraway_amqp.renewal import Renewal
 from caraway_amqp.tables import dump_table
 from caraway_amqp.topology import derived

@@ -17,9 +17,10 @@ from caraway.errors import TransportUnavailable
 from caraway.message import DeadLetter, Delivery, Message, Publication, Settlement
 from caraway_amqp import frames
 from caraway_amqp.arrivals import number_of
+from caraway_amqp.channel import Channel
 from caraway_amqp.faults import NOT_FOUND, REFUSED, ChannelClosed
 from caraway_amqp.frames import DEAD, acknowledge, give_back, method, read_content, short
-from caraway_amqp.link import Channel, Link
+from caraway_amqp.link import Link
 from caraway_amqp.tables import dump_table
 from caraway_amqp.topology import DEAD_LETTERS, declare_queue
 

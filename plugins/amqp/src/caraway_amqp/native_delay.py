@@ -11,7 +11,7 @@ import math
 
 from caraway.message import Queue
 from caraway_amqp import frames
-from caraway_amqp.link import Channel
+from caraway_amqp.channel import Channel
 from caraway_amqp.topology import (
     bind_exchange,
     bind_queue,

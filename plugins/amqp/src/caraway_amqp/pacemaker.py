@@ -7,7 +7,7 @@ tasks: it writes a heartbeat now and then, and ends, closing its end of the sock
 moment its parent does.  A lock of the system's keeps a heartbeat from landing in the
 middle of a frame.
 
-Not for TLS, whose state can't be shared, nor where there is no ``fcntl``.
+Not for TLS, whose state can't be shared.
 """
 
 from __future__ import annotations

@@ -19,9 +19,10 @@ import msgspec
 from caraway.errors import PublishError, TransportError, TransportUnavailable
 from caraway.message import Message, Publication, Queue
 from caraway_amqp import frames, native_delay, topology
+from caraway_amqp.channel import Channel, Content
 from caraway_amqp.faults import LOCKED, ChannelClosed
 from caraway_amqp.frames import content, publish_to
-from caraway_amqp.link import Channel, Content, Link
+from caraway_amqp.link import Link
 
 if TYPE_CHECKING:
     from caraway_amqp.topology import Shapes

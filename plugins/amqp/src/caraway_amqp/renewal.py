@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from caraway.errors import TransportUnavailable
 from caraway_amqp import frames
 from caraway_amqp.arrivals import Arrival, again, consumer_of, number_of
+from caraway_amqp.channel import Channel, Content
 from caraway_amqp.frames import acknowledge, method, short
-from caraway_amqp.link import Channel, Content
 from caraway_amqp.tables import dump_table
 from caraway_amqp.topology import declare_queue
 

@@ -25,8 +25,9 @@ from caraway.protocol.result import state_of
 from caraway.states import READY_STATES
 from caraway_amqp import frames
 from caraway_amqp.arrivals import number_of
+from caraway_amqp.channel import Channel, Content
 from caraway_amqp.frames import acknowledge, method, read_content, short
-from caraway_amqp.link import Channel, Content, Link
+from caraway_amqp.link import Link
 from caraway_amqp.tables import dump_table
 from caraway_amqp.topology import declare_queue
 

@@ -14,9 +14,10 @@ from typing import Any
 from caraway.errors import TransportError
 from caraway.message import Queue
 from caraway_amqp import frames
+from caraway_amqp.channel import Channel
 from caraway_amqp.faults import MISMATCH, NOT_FOUND, ChannelClosed
 from caraway_amqp.frames import method, short
-from caraway_amqp.link import Channel, Link
+from caraway_amqp.link import Link
 from caraway_amqp.tables import dump_table
 
 DEAD_LETTERS = "caraway.dead"
