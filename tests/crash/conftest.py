@@ -15,7 +15,8 @@ import pytest
 
 from caraway.testing.servers import Server, server
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
 from crash_site import Crash, empty_rabbitmq, empty_redis, until
 
@@ -38,7 +39,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """To a broker, all pools with one lane look alike: of them, one is enough."""
+    """To a server, all pools with one lane look alike: of them, one is enough."""
+    for item in items:
+        spec = getattr(item, "callspec", None)
+        kind = spec.params.get("broker", "sqlite") if spec is not None else "sqlite"
+        if HERE in item.path.parents and kind != "sqlite":
+            # With xdist's --dist loadgroup, they share a server.
+            item.add_marker(pytest.mark.xdist_group(kind))
     left = [item for item in items if not _is_one_too_many(item)]
     if len(left) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in left])

@@ -17,10 +17,11 @@ import pytest
 
 from caraway.testing.servers import Server, server
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "crash")]
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "crash")]
 
-from crash_site import until
-from faults_kit import DURABLE, Site, redis_says
+from crash_site import empty_rabbitmq, empty_redis, until  # noqa: E402 - see above
+from faults_kit import DURABLE, Site  # noqa: E402 - see above
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,6 +33,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         mark = metafunc.definition.get_closest_marker("brokers")
         names = mark.args if mark else ("redis", "rabbitmq")
         metafunc.parametrize("kind", names, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With xdist's ``--dist loadgroup``, a file's tests of one kind share a server."""
+    for item in items:
+        if HERE in item.path.parents:
+            spec = getattr(item, "callspec", None)
+            kind = spec.params.get("kind", "") if spec is not None else ""
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{kind}"))
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +60,7 @@ def rabbitmq() -> Iterator[Server]:
 def site(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     running: Server = request.getfixturevalue(kind)
     running.start()
-    if kind == "redis":
-        assert redis_says(running.port, "FLUSHALL") == b"+OK\r\n"
+    empty_redis(running.port) if kind == "redis" else empty_rabbitmq(running.port)
     # Long, so that nothing but a renewal that failed lets it lapse.
     made = Site(tmp_path, {"CRASH_LEASE": "30", **getattr(request, "param", {})}, kind, running)
     try:

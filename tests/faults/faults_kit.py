@@ -37,14 +37,7 @@ class Site(Crash):
         if self.kind == "redis":
             # Connections that never come to be are given up sooner than by default.
             return f"redis://127.0.0.1:{port}/0?socket_connect_timeout=2"
-        return f"amqp://guest:guest@127.0.0.1:{port}/{self.vhost()}?connect_timeout=2"
-
-    def vhost(self) -> str:
-        if not hasattr(self, "_vhost"):
-            self._vhost = f"test{os.getpid()}-{time.monotonic_ns()}"
-            self.server.control("add_vhost", self._vhost)
-            self.server.control("set_permissions", "-p", self._vhost, "guest", ".*", ".*", ".*")
-        return self._vhost
+        return f"amqp://guest:guest@127.0.0.1:{port}//?connect_timeout=2"
 
     def client(self, port: int = 0, **settings: Any) -> Any:
         """An app in this process, that talks to the server itself or to a port."""
