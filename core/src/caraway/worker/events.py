@@ -103,20 +103,23 @@ class LaneEvents(Teller):
         with self._lock:
             fresh, self._fresh = self._fresh, []
         take: Any = self._watched.texts.pop
+        quiet = self._watched.quiet
         node, offset, pid = self.head
         events: list[Told] = []
         for now, jobs in fresh:
+            clock = self.times(len(jobs))
             for job in jobs:
                 plan = job.plan
+                if quiet and plan in quiet:
+                    continue
                 delivery = job.delivery
                 texts: tuple[str, str] | None = take(delivery.tag, None)
                 args, kwargs = texts or shown(delivery.message, plan.load_body)
-                if not plan.task.send_events:
-                    continue
+                clock += 1
                 get: Any = delivery.message.headers.get
                 events.append(
                     Received(
-                        node, offset, pid, 0, now, "task-received", get("id"), plan.name, args,
+                        node, offset, pid, clock, now, "task-received", get("id"), plan.name, args,
                         kwargs, get("root_id"), get("parent_id"), get("retries") or 0,
                         get("eta"), get("expires"),
                     )
@@ -147,7 +150,7 @@ class LaneEvents(Teller):
         self.flush()
 
     def ended(
-        self, batch: Iterable[tuple[TaskJob | None, Completion]], lost: Sequence[Any]
+        self, batch: Sequence[tuple[TaskJob | None, Completion]], lost: Sequence[Any]
     ) -> None:
         """A batch was committed, but for those tags that were lost."""
         ahead = time.time() - monotonic()
@@ -155,6 +158,8 @@ class LaneEvents(Teller):
         node, offset, pid = self.head
         events = self._introduce()
         append = events.append
+        # No more than these; times that nobody used do no harm.
+        clock = self.times(2 * len(batch))
         for job, completion in batch:
             tag = completion.settlement.tag
             outcome = take(tag, None)
@@ -163,29 +168,34 @@ class LaneEvents(Teller):
                 if uuid is not None and outcome is not None and tag not in lost:
                     told = self.ended_as(uuid, outcome, time.time())
                     if told is not None:
+                        clock += 1
+                        told.clock = clock
                         append(told)
                 continue
             known = tag in begun
             if known:
                 begun.discard(tag)
-            if outcome is None or (lost and tag in lost) or not job.plan.task.send_events:
+            if outcome is None or (lost and tag in lost):
                 continue
             uuid, at = job.delivery.message.headers["id"], job.started + ahead
             if not known and job.started:
-                append(Told(node, offset, pid, 0, at, "task-started", uuid))
+                clock += 1
+                append(Told(node, offset, pid, clock, at, "task-started", uuid))
             at += job.seconds
+            clock += 1
             if outcome.state is SUCCESS and type(outcome.value) in _SHORT:
                 append(
                     Succeeded(
-                        node, offset, pid, 0, at, "task-succeeded", uuid, repr(outcome.value),
+                        node, offset, pid, clock, at, "task-succeeded", uuid, repr(outcome.value),
                         outcome.runtime,
                     )
                 )  # fmt: skip
                 continue
             told = self.ended_as(uuid, outcome, at)
             if told is not None:
+                told.clock = clock
                 append(told)
-        self.add(events)
+        self.put(events)
         self._watched.trim()
         self.flush()
 

@@ -90,12 +90,20 @@ class Teller:
     def add(self, events: Sequence[Told]) -> None:
         """Number events in their order, and put them to those that wait."""
         if events:
-            clock = self._app.clock.forward(len(events)) - len(events)
+            clock = self.times(len(events))
             for event in events:
                 clock += 1
                 event.clock = clock
-            with self._lock:
-                self._pending += events
+            self.put(events)
+
+    def put(self, events: Sequence[Told]) -> None:
+        """Put events that are numbered to those that wait."""
+        with self._lock:
+            self._pending += events
+
+    def times(self, count: int) -> int:
+        """Take so many times of the logical clock; they begin after what is returned."""
+        return self._app.clock.forward(count) - count
 
     def flush(self) -> None:
         """Publish what waits, in one broadcast.  Never raises: events are best effort."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from caraway.events.shown import LARGE, REPR_SIZE, text_of
+from caraway.events.shown import LARGE, text_of
 
 if TYPE_CHECKING:
+    from caraway.message import Delivery
     from caraway.outcome import Outcome
     from caraway.request import Request
     from caraway.worker.job import TaskPlan
 
 _MOST = 20_000
+_SMALL = 200
+"""Bytes of a body whose arguments can't be longer than a text may be."""
 
 
 class Watched:
@@ -24,45 +27,47 @@ class Watched:
     Attributes:
         outcomes: tag -> outcome.
         texts: tag -> arguments as text, written before the function could change them.
+        quiet: plans of tasks that want no events.
     """
 
     def __init__(self) -> None:
         self.outcomes: dict[Any, Outcome] = {}
         self.texts: dict[Any, tuple[str, str]] = {}
+        self.quiet: set[TaskPlan] = set()
         self._plans: list[tuple[TaskPlan, Any, Any, Any]] = []
 
     def watch(self, plan: TaskPlan) -> None:
         """Keep what this task's runs have and come to, from now on."""
+        if not plan.task.send_events:
+            self.quiet.add(plan)
+            return
         runner = plan.runner
         run, arun, settle_failure = runner.run, runner.arun, runner.settle_failure
         self._plans.append((plan, run, arun, settle_failure))
         outcomes, texts = self.outcomes, self.texts
 
-        def note(request: Any) -> Any:
-            delivery = request.delivery
-            message = delivery.message
-            if len(message.body) <= LARGE and "argsrepr" not in message.headers:
+        def note(delivery: Delivery, request: Request) -> None:
+            if len(delivery.message.body) <= LARGE and "argsrepr" not in request.headers:
                 args, kwargs = request.args, request.kwargs
-                try:
-                    text = repr(tuple(args))
-                    named = repr(kwargs) if kwargs else "{}"
-                except Exception:  # noqa: BLE001 - a __repr__ of the user's may raise anything
-                    text, named = text_of(args), text_of(kwargs)
-                if len(text) > REPR_SIZE:
-                    text = text[: REPR_SIZE - 3] + "..."
-                if len(named) > REPR_SIZE:
-                    named = named[: REPR_SIZE - 3] + "..."
-                texts[delivery.tag] = (text, named)
-            return delivery.tag
+                texts[delivery.tag] = text_of(tuple(args)), text_of(kwargs) if kwargs else "{}"
 
         def watched(request: Request) -> Outcome:
-            tag = note(request)
-            outcome = outcomes[tag] = run(request)
+            delivery: Any = request.delivery
+            if len(delivery.message.body) > _SMALL or request.kwargs:
+                note(delivery, request)
+            elif "argsrepr" not in request.headers:
+                # In place, for what is common: a call less for every task.
+                try:
+                    texts[delivery.tag] = repr(tuple(request.args)), "{}"
+                except Exception:  # noqa: BLE001 - a __repr__ of the user's may raise anything
+                    note(delivery, request)
+            outcome = outcomes[delivery.tag] = run(request)
             return outcome
 
         async def awatched(request: Request) -> Outcome:
-            tag = note(request)
-            outcome = outcomes[tag] = await arun(request)
+            delivery: Any = request.delivery
+            note(delivery, request)
+            outcome = outcomes[delivery.tag] = await arun(request)
             return outcome
 
         def settled(request: Request, exc: BaseException) -> Outcome:
