@@ -33,7 +33,10 @@ TOOLS = [
     *("sphinx", "myst-parser", "furo", "msgpack", "virtualenv", "filelock"),
 ]
 QUICK = ["tests/unit", "tests/meta", "tests/conformance", "tests/typing"]
-PROCESSES = ["tests/integration", "tests/interop", "tests/e2e"]
+PROCESSES = ["tests/integration", "tests/e2e"]
+SERVERS = ["tests/interop", "tests/faults"]
+PAIRED = ("-n", "2", "--dist", "loadfile")
+"""For tests that mostly wait for processes: two files at a time, each with servers of its own."""
 
 
 def runs(python: str) -> bool:
@@ -120,7 +123,7 @@ def pytest(session: nox.Session, name: str, folders: list[str], *options: str) -
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
-    """All tests but crash, plugins and packaging; paths and options after ``--``."""
+    """All tests but servers, crash, plugins and packaging; paths and options after ``--``."""
     prepare_dev(session)
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
@@ -156,10 +159,17 @@ def compat(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
-def crash(session: nox.Session) -> None:
-    """Real SIGKILLs on real files."""
+def servers(session: nox.Session) -> None:
+    """Beside the real Celery and its tools, and through networks that break."""
     prepare_dev(session)
-    pytest(session, "crash", ["tests/crash"], *session.posargs)
+    pytest(session, "servers", SERVERS, *PAIRED, *session.posargs)
+
+
+@nox.session(python=False)
+def crash(session: nox.Session) -> None:
+    """Real SIGKILLs on real files and servers."""
+    prepare_dev(session)
+    pytest(session, "crash", ["tests/crash"], *PAIRED, *session.posargs)
 
 
 @nox.session(python=False)
@@ -207,7 +217,7 @@ def plugins(session: nox.Session, bundle: str | None) -> None:
     drivers = project.get("optional-dependencies", {}).get("test", [])
     wheels = map(str, sorted(dist.glob("*.whl")))
     session.install("--quiet", "-c", "constraints.txt", *wheels, *drivers)
-    pytest(session, f"plugin-{bundle}", [f"{path}/tests"])
+    pytest(session, f"plugin-{bundle}", [f"{path}/tests"], "-n", "2")
 
 
 @nox.session(python=False)
