@@ -18,7 +18,9 @@ from typing import Any
 TARGET = Path(__file__).parents[1] / "public-api.txt"
 MODULES = (
     "caraway",
+    "caraway.control",
     "caraway.errors",
+    "caraway.events",
     "caraway.interfaces",
     "caraway.message",
     "caraway.plugins",

@@ -33,18 +33,21 @@ data of JSON's kinds, is the answer."""
 H = TypeVar("H", bound=Handler)
 
 
-class ControlState(Struct, frozen=True, eq=False):
+class ControlState:
     """What a command gets to know.
 
-    Attributes:
+    Args:
         app: of the worker.
         hostname: the worker's node name.
         worker: the worker's supervisor; its insides may change with any version.
     """
 
-    app: Caraway
-    hostname: str
-    worker: Any
+    __slots__ = ("app", "hostname", "worker")
+
+    def __init__(self, app: Caraway, hostname: str, worker: Any) -> None:
+        self.app = app
+        self.hostname = hostname
+        self.worker = worker
 
 
 class CommandInfo(Struct, frozen=True, eq=False):

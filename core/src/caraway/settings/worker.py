@@ -159,7 +159,9 @@ class Workers:
     worker_eta_task_limit = void(None, "delayed tasks lie in the broker, not in the worker.")
     worker_lost_wait = void(10.0, "a dead process is noticed at once.")
     worker_pool_putlocks = void(True, "lanes fetch for themselves.")
-    worker_pool_restarts = void(False, "start a new worker, or use --reload in development.")
+    worker_pool_restarts = void(
+        False, "pool_restart always replaces the processes, and never imports code anew."
+    )
     worker_soft_shutdown_timeout = void(0.0, "set worker_shutdown_timeout.")
     worker_state_db = void(None, "revocations are kept by the broker.")
     worker_timer = void(None, "there is no timer to replace.")
