@@ -361,3 +361,15 @@ def test_a_notice_has_what_kombu_expects() -> None:
     assert wire.key_of("worker-heartbeat") == "worker.heartbeat"
     assert isinstance(wire.utcoffset(), int)
     assert Notice(Topic("celeryev", "task.multi", "topic"), Message(b"")).topic.kind == "topic"
+
+
+def test_events_may_be_written_by_another_serializer(app: Caraway, ears: Ears) -> None:
+    app.conf.event_serializer = "msgpack"
+    app.conf.task_send_sent_event = True
+    app.forget_plans()
+    ears.receiver = app.events.Receiver()
+
+    app.tasks["add"].delay_many([(1,), (2,)])
+
+    assert [kind for kind, _ in ears.told()] == ["task-sent", "task-sent"]
+    assert ears.messages[0].content_type == "application/x-msgpack"
