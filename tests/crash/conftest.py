@@ -18,7 +18,7 @@ from caraway.testing.servers import Server, server
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from crash_site import Crash, empty_rabbitmq, empty_redis, until
+from crash_site import Crash, empty_rabbitmq, empty_redis, until  # noqa: E402 - see above
 
 BROKERS = ("sqlite", "redis", "rabbitmq")
 
@@ -38,6 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("broker", mark.args if mark else BROKERS, indirect=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """To a server, all pools with one lane look alike: of them, one is enough."""
     for item in items:

@@ -112,6 +112,9 @@ def pair(site: Any, wait_until: Callable[..., Any]) -> Iterator[tuple[Any, Any, 
                 port = str(replica.port).encode()
                 wait_until(lambda: port in redis_says(watch.port, *asked))
                 yield master, replica, watch
+        # In order, each would wait for the other's replicas.
+        replica.kill()
+        master.kill()
 
 
 def test_a_worker_follows_a_failover(
