@@ -158,6 +158,15 @@ def _kill_at(point: str) -> None:
         if self.committer.atomic:
             self.committer.apply = apply_all
 
+    def count(*args: Any) -> Any:
+        made, done = settle_chords(*args)
+        seen["chords"] = seen.get("chords", 0) + len(done)
+        if name == "after-parts" and done and seen["chords"] >= int(nth):
+            die()
+        return made, done
+
+    settle_chords = commit.settle
+    commit.settle = count
     open_lane = lane.Lane.open
     lane.Lane.open = atomic  # type: ignore[method-assign]
     commit.Committer.apply_in_steps = apply  # type: ignore[method-assign]

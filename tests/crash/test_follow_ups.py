@@ -1,11 +1,15 @@
-"""Callbacks, errbacks and chains of killed lanes."""
+"""Callbacks, errbacks, chains and chords of killed lanes."""
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from caraway.message import Message, Publication
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
@@ -60,3 +64,42 @@ def test_none_is_missing_where_store_and_broker_are_apart_and_all_die(
     crash.worker(2)
     wanted = {f"{kind}{n}" for kind in KINDS for n in range(N)}
     wait_until(lambda: wanted <= set(crash.starts()), timeout=60)
+
+
+MEMBERS = 4
+
+
+def _chord(n: int) -> list[Publication]:
+    """The header of a chord, as Celery sends it."""
+    group = str(uuid.uuid4())
+    body = {
+        "task": "crash_app.work", "args": [f"body{n}"], "kwargs": {}, "subtask_type": None,
+        "options": {"task_id": str(uuid.uuid4())}, "immutable": True, "chord_size": MEMBERS,
+    }  # fmt: skip
+    made = []
+    for at in range(MEMBERS):
+        embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": body}
+        payload = json.dumps([[f"member{n}-{at}", 0.002], {}, embed]).encode()
+        headers = {
+            "lang": "py", "task": "crash_app.work", "id": str(uuid.uuid4()), "retries": 0,
+            "group": group, "group_index": at,
+        }  # fmt: skip
+        made.append(Publication(Message(payload, headers, "application/json", "utf-8"), "celery"))
+    return made
+
+
+@pytest.mark.brokers("redis")
+@pytest.mark.parametrize("point", ["before-store", "after-parts", "after-commit"])
+def test_the_body_of_a_chord_runs_exactly_once(
+    crash: Any, point: str, wait_until: Callable[..., Any]
+) -> None:
+    crash.env["CRASH_KILL_AT"] = f"{point}:3:{crash.path}/killed"
+    app = crash.client()
+    app.transport.publish([each for n in range(N) for each in _chord(n)])
+    crash.worker(2)
+    wanted = {f"body{n}" for n in range(N)}
+    wanted |= {f"member{n}-{at}" for n in range(N) for at in range(MEMBERS)}
+    wait_until(lambda: wanted <= set(crash.starts()), timeout=60)
+    wait_until(lambda: app.transport.stats(["celery"])[0].held == 0)
+    assert (crash.path / "killed").exists(), "the point was never reached"
+    assert crash.starts() == dict.fromkeys(wanted, 1)
