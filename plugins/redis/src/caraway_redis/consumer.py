@@ -104,6 +104,8 @@ class RedisConsumer(Consumer):
             [keys.delayed + queue + keys.bell for queue in queues],
         )
         self._next_due = 0.0
+        self._drained = False
+        """The last look left nothing behind: the next fetch waits without looking again."""
         self._mine = False
         self._sent: tuple[Any, ...] = ()
 
@@ -112,9 +114,11 @@ class RedisConsumer(Consumer):
     def fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
         if timeout <= 0:
             return self._take(limit)
-        taken = self._take(limit)
-        if taken:
-            return taken
+        drained, self._drained = self._drained and not self._closed, False
+        if not drained:
+            taken = self._take(limit)
+            if taken:
+                return taken
         end = monotonic() + timeout
         while not self._closed:
             left = min(end - monotonic(), _LOOK_EVERY)
@@ -169,12 +173,12 @@ class RedisConsumer(Consumer):
         limit = max(1, min(limit, _MOST))
         part = -(-limit // -(-limit // _PART))
         off = self._wait.calls_off() if soon else []
+        called: list[Any] = []
         taken: list[Delivery] = []
         flags = 0
         try:
             self._ask(part, off)
-            for _ in off:
-                self._read()
+            called = [self._read() for _ in off]
             while True:
                 answer = self._answer(FETCH)
                 if not answer[0]:
@@ -211,11 +215,13 @@ class RedisConsumer(Consumer):
             # What was taken is ours, and nobody else would ever run it.
             if not taken:
                 raise
-        if off:
-            self._wait.called_off()
-        elif taken and self._wait.armed:
-            self._wait.disarm()
+        if self._wait.armed:
+            if called:
+                self._wait.called_off(called)
+            elif taken:
+                self._wait.disarm()
         self._mine = bool(flags & _TIMER)
+        self._drained = 0 < len(taken) < limit and not (self._doubtful or self._next_due)
         if flags & _SWEEP:
             self._transport.sweep()
         return self._marked(taken, flags) if taken else taken

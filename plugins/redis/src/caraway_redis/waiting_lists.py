@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caraway.errors import OperationalError, StoreFull
 from caraway_redis.faults import translate
@@ -35,15 +35,16 @@ _PATIENCE = 5.0
 class _Line:
     """A connection, and what it waits for: a list, or all bells."""
 
-    __slots__ = ("armed", "asked", "box", "client", "names", "wire")
+    __slots__ = ("armed", "asked", "box", "client", "names", "owed", "wire")
     # box: empty for bells, whose values mean nothing.
+    # owed: it was called off, and the empty answer to that is still to be read.
 
     def __init__(self, names: Sequence[str], box: str = "") -> None:
         self.names = names
         self.box = box
         self.wire: Wire | None = None
         self.client = 0
-        self.armed = False
+        self.armed = self.owed = False
         self.asked = 0.0
 
 
@@ -98,6 +99,11 @@ class ListWait:
         now = monotonic()
         new = []
         for line in self._lines:
+            if line.owed:
+                try:
+                    self._answered(line)
+                except OperationalError:
+                    pass  # it ended meanwhile, and is connected anew
             # The server's answer to a wait that ran out must be on its way.
             if line.armed and now - line.asked > _SERVER_WAIT + _PATIENCE:
                 self._drop(line)
@@ -161,7 +167,7 @@ class ListWait:
         except OperationalError:
             self._drop(line)
             raise
-        line.armed = False
+        line.armed = line.owed = False
         if isinstance(answer, Exception):
             self._drop(line)
             error = translate(answer, self._link.place)
@@ -181,20 +187,38 @@ class ListWait:
             return []
         return [pack("CLIENT", "UNBLOCK", line.client) for line in self._lines if line.armed]
 
-    def called_off(self) -> list[_Line]:
-        """Read what was called off: it must be on its way.  Returns the lines that had
-        moved something to their inboxes."""
+    def called_off(self, answers: Sequence[Any]) -> list[_Line]:
+        """What the server said to `calls_off`.  Returns the lines that had moved something
+        to their inboxes."""
         self.armed = False
         late = []
-        for line in self._lines:
-            if line.armed:
-                try:
-                    if self._answered(line) and line.box:
-                        late.append(line)
-                except OperationalError:
-                    # What it may have moved lies in the inbox, for the next fetch.
-                    self._drop(line)
+        waiting = [line for line in self._lines if line.armed]
+        for line, answer in zip(waiting, answers, strict=True):
+            try:
+                if answer == 1:
+                    # Its empty answer is on its way: read when it is to wait again, and
+                    # not while there is something to run.
+                    line.armed, line.owed = False, True
+                elif self._caught(line) and line.box:
+                    late.append(line)
+            except OperationalError:
+                # What it may have moved lies in the inbox, for the next fetch.
+                self._drop(line)
         return late
+
+    def _caught(self, line: _Line) -> bool:
+        """Read a line that couldn't be called off, since it was answered; or call it off
+        again: what is sent through two connections may arrive in another order, and then
+        the server didn't know yet that it waits."""
+        wire = line.wire
+        end = monotonic() + _PATIENCE
+        while wire is not None and monotonic() < end:
+            if wire.buffered() or readable((wire.fileno(),), 0.0):
+                break
+            if self._link.call("CLIENT", "UNBLOCK", line.client) == 1:
+                line.armed, line.owed = False, True
+                return False
+        return self._answered(line)
 
     def disarm(self) -> bool:
         """Call off what is still waited for, and return to the lists what came meanwhile;
@@ -206,9 +230,8 @@ class ListWait:
         if not self._peek and self.armed:
             commands = self.calls_off()
             try:
-                if commands:
-                    self._link.exchange(commands, len(commands))
-                late = self.called_off()
+                answers = self._link.answers(commands, len(commands)) if commands else ()
+                late = self.called_off(answers)
                 if late:
                     self._return([(line.names[0], line.box) for line in late])
             except OperationalError:
@@ -239,7 +262,7 @@ class ListWait:
         if line.armed:
             # The server may notice much later, and answer to nobody until then.
             self._doubtful = monotonic() + _SERVER_WAIT
-        line.armed = False
+        line.armed = line.owed = False
         if line.wire is not None:
             line.wire.close()
             line.wire = None
