@@ -22,6 +22,8 @@ app = Caraway(
     backend=os.environ["INTEROP_BACKEND"],
     task_default_queue=os.environ["INTEROP_QUEUE"],
     broker_transport_options=json.loads(os.environ.get("INTEROP_OPTIONS", "{}")),
+    # Processes are killed at random here: a task that dies with three is not poisonous.
+    task_max_deliveries=50,
     **json.loads(os.environ.get("INTEROP_SETTINGS", "{}")),
 )
 
