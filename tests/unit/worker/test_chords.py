@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -12,7 +12,7 @@ from caraway import Caraway, states
 from caraway.builtin.memory.backend import MemoryBackend
 from caraway.errors import ChordError, TransportUnavailable
 from caraway.interfaces import Capability
-from caraway.message import ChordPart, ChordStart, Completion, Delivery, Message, new_owner_id
+from caraway.message import Completion, Delivery, Message, new_owner_id
 from caraway.outcome import Outcome
 from caraway.protocol.result import decode_exception
 from caraway.request import Request
@@ -20,36 +20,10 @@ from caraway.worker.chords import settle, workflow_of
 from caraway.worker.job import TaskPlan
 
 
-class Counting(MemoryBackend):
-    """The memory backend, which counts chords as its contract says."""
+class Uncounting(MemoryBackend):
+    """The memory backend, without chords."""
 
-    capabilities: ClassVar[frozenset[Capability]] = MemoryBackend.capabilities | {Capability.CHORDS}
-
-    def begin(self) -> None:
-        self.parts: dict[str, dict[str, tuple[int, bytes]]] = {}
-        self.sizes: dict[str, int] = {}
-        self.last: dict[str, str] = {}
-        self.sent: set[str] = set()
-
-    def chord_start(self, starts: Sequence[ChordStart]) -> None:
-        self.sizes.update({each.group_id: each.size for each in starts})
-
-    def chord_parts(self, parts: Sequence[ChordPart]) -> Sequence[Sequence[bytes] | None]:
-        return [self._count(part) for part in parts]
-
-    def _count(self, part: ChordPart) -> Sequence[bytes] | None:
-        known = self.parts.setdefault(part.group_id, {})
-        known.setdefault(part.task_id, (part.index, part.payload))
-        if len(known) < (self.sizes.get(part.group_id) or part.size):
-            return None
-        if self.last.setdefault(part.group_id, part.task_id) != part.task_id:
-            return None
-        if part.group_id in self.sent:
-            return None
-        return [payload for _, payload in sorted(known.values())]
-
-    def chord_sent(self, group_ids: Sequence[str]) -> None:
-        self.sent.update(group_ids)
+    capabilities: ClassVar[frozenset[Capability]] = MemoryBackend.capabilities - {Capability.CHORDS}
 
 
 class Case:
@@ -62,8 +36,6 @@ class Case:
             return x + y
 
         self.backend: Any = self.app.backend
-        self.backend.__class__ = Counting
-        self.backend.begin()
         self.plan = TaskPlan(self.app, add, None, "w@here")
 
     def end(
@@ -203,7 +175,7 @@ def test_a_chord_that_follows_a_run_has_its_size_kept(case: Case) -> None:
 
     published, _ = case.settle(case.end("a", ok(7), group=None, chain=[chord]))
 
-    assert case.backend.sizes == {"g2": 2}
+    assert case.backend.space.chords["g2"].size == 2
     assert [json.loads(p.message.body)[0] for p in published] == [[7, 1], [7, 2]]
 
 
@@ -244,7 +216,7 @@ def test_a_store_that_is_away_leaves_the_chord_as_it_was(case: Case) -> None:
 def test_a_backend_that_does_not_count_says_that_the_body_will_not_run(
     case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
-    case.backend.__class__ = MemoryBackend
+    case.backend.__class__ = Uncounting
 
     assert case.end("a", ok(1), chord=body()).workflow is None
 

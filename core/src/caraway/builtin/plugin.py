@@ -82,7 +82,9 @@ class Memory:
                 name="memory",
                 factory="caraway.builtin.memory:MemoryBackend",
                 summary="in this process's memory, for tests",
-                capabilities=frozenset({Capability.PUSH, Capability.TTL, Capability.GROUPS}),
+                capabilities=frozenset(
+                    {Capability.PUSH, Capability.TTL, Capability.GROUPS, Capability.CHORDS}
+                ),
             )
         ]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from caraway.builtin.memory.consumer import keep
-from caraway.builtin.memory.space import Join, Pause, find_space
+from caraway.builtin.memory.space import Chord, Join, Pause, find_space
 from caraway.errors import BackendError
 from caraway.interfaces.backend import Backend
 from caraway.interfaces.context import Capability
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 
     from caraway.builtin.memory.space import Space
     from caraway.interfaces.context import Context
-    from caraway.message import StoredResult
+    from caraway.message import ChordPart, ChordStart, StoredResult
     from caraway.url import Url
+
+_REMEMBER = 600.0
+"""Seconds for which a chord whose body was sent is known to be done."""
+_index_of = itemgetter(0)
 
 
 class MemoryBackend(Backend):
@@ -32,7 +37,7 @@ class MemoryBackend(Backend):
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.PUSH, Capability.TTL, Capability.GROUPS}
+        {Capability.PUSH, Capability.TTL, Capability.GROUPS, Capability.CHORDS}
     )
 
     def __init__(
@@ -112,6 +117,9 @@ class MemoryBackend(Backend):
             for groups in (self.space.groups, self.space.joins):
                 for group_id in [i for i in groups if self._group_ended(i, now)]:
                     groups.pop(group_id, None)
+            chords = self.space.chords
+            for group_id in [i for i, chord in chords.items() if chord.until <= now]:
+                del chords[group_id]
             return self.space.drop_expired(now)
 
     # -- GROUPS ------------------------------------------------------------------------
@@ -153,3 +161,56 @@ class MemoryBackend(Backend):
                 if len(join.members) >= size:
                     join.winner = member
             return join.winner == member
+
+    # -- CHORDS ------------------------------------------------------------------------
+
+    def chord_start(self, starts: Sequence[ChordStart]) -> None:
+        self._check_open()
+        with self.space.lock:
+            now = self._clock()
+            for start in starts:
+                chord = self._chord(start.group_id, start.ttl, now)
+                if chord is not None:
+                    chord.size = start.size
+
+    def chord_parts(self, parts: Sequence[ChordPart]) -> Sequence[Sequence[bytes] | None]:
+        self._check_open()
+        with self.space.lock:
+            now = self._clock()
+            return [self._count(part, now) for part in parts]
+
+    def chord_sent(self, group_ids: Sequence[str]) -> None:
+        self._check_open()
+        with self.space.lock:
+            now = self._clock()
+            sent = self.space.chords_sent
+            for group_id in group_ids:
+                self.space.chords.pop(group_id, None)
+                sent.pop(group_id, None)  # so that the order is that of the times
+                sent[group_id] = now + _REMEMBER
+            while sent and next(iter(sent.values())) <= now:
+                del sent[next(iter(sent))]
+
+    def _chord(self, group_id: str, ttl: float, now: float) -> Chord | None:
+        """The chord, begun if it is new; None if its body was sent.  Lock held."""
+        if self.space.chords_sent.get(group_id, 0.0) > now:
+            return None
+        chord = self.space.chords.get(group_id)
+        if chord is None or chord.until <= now:
+            chord = self.space.chords[group_id] = Chord()
+        if ttl > 0:
+            chord.until = now + ttl
+        return chord
+
+    def _count(self, part: ChordPart, now: float) -> Sequence[bytes] | None:
+        chord = self._chord(part.group_id, part.ttl, now)
+        if chord is None:
+            return None
+        if chord.winner is None:
+            index = part.index if part.index >= 0 else inf
+            chord.ends.setdefault(part.task_id, (index, part.payload))
+            if 0 < (chord.size or part.size) <= len(chord.ends):
+                chord.winner = part.task_id
+        if chord.winner != part.task_id:
+            return None
+        return [payload for _, payload in sorted(chord.ends.values(), key=_index_of)]

@@ -92,6 +92,18 @@ class Join:
         self.winner: str | None = None
 
 
+class Chord:
+    """The members of a chord that have ended: index and payload of each."""
+
+    __slots__ = ("ends", "size", "until", "winner")
+
+    def __init__(self) -> None:
+        self.ends: dict[str, tuple[float, bytes]] = {}
+        self.size = 0
+        self.until = inf
+        self.winner: str | None = None
+
+
 class Space:
     """All that the components of one memory URL share."""
 
@@ -116,6 +128,8 @@ class Space:
         self.result_ends: list[tuple[float, str]] = []
         self.groups: dict[str, tuple[bytes, float]] = {}
         self.joins: dict[str, Join] = {}
+        self.chords: dict[str, Chord] = {}
+        self.chords_sent: dict[str, float] = {}
         # schedules
         self.records: dict[str, ScheduleRecord] = {}
         self.leader = ""
