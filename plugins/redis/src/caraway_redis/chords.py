@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from caraway.message import ChordPart, ChordStart
+from caraway_redis.results import milliseconds
 from caraway_redis.wires import Script
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def start(link: Link, group_key: str, starts: Sequence[ChordStart]) -> None:
     for each in starts:
         command = ["SET", f"{group_key}{each.group_id}.s", str(each.size)]
         if each.ttl > 0:
-            command += ["EX", str(max(1, int(each.ttl)))]
+            command += ["PX", str(milliseconds(each.ttl))]
         link.call(*command)
 
 
@@ -43,7 +44,7 @@ def count(
         index = "+inf" if part.index < 0 else str(part.index)
         arguments = (
             f"{part.task_id}:{index}", part.payload, "1" if ordered else "0", index, part.size,
-            int(part.ttl), f"caraway:{part.task_id}:{index}", _CLAIM,
+            milliseconds(part.ttl), f"caraway:{part.task_id}:{index}", _CLAIM,
         )  # fmt: skip
         calls.append(((*keys, group_key + part.group_id), arguments))
     return link.run_each(PART, calls) if calls else []

@@ -1,7 +1,7 @@
 -- Keeps the end of one member of a chord and counts it, in Celery's keys, so that
 -- workers of either kind may end members of the same chord.
 -- KEYS: results, extra members, size, counted members, claim, group
--- ARGV: member, payload, '1' if ordered, index, size or 0, ttl (s, 0 for none), claim,
+-- ARGV: member, payload, '1' if ordered, index, size or 0, ttl (ms, 0 for none), claim,
 --       seconds of a claim
 -- Answer: nothing; or, if this member completes the chord, all payloads in order.
 local state = redis.call('GET', KEYS[5])
@@ -20,9 +20,9 @@ end
 local ttl = tonumber(ARGV[6])
 if ttl > 0 then
   for i = 1, 4 do
-    redis.call('EXPIRE', KEYS[i], ttl)
+    redis.call('PEXPIRE', KEYS[i], ttl)
   end
-  redis.call('EXPIRE', KEYS[6], ttl)
+  redis.call('PEXPIRE', KEYS[6], ttl)
 end
 local size = tonumber(redis.call('GET', KEYS[3]) or ARGV[5])
 local extra = tonumber(redis.call('GET', KEYS[2]) or 0)
