@@ -101,11 +101,11 @@ class Backend(ABC):
     def chord_parts(self, parts: Sequence[ChordPart]) -> Sequence[Sequence[bytes] | None]:
         """Keep the ends of chord members and count them; one answer for each part.
 
-        A member is counted once however often it is reported.  The part that completes
-        its chord is answered with the payloads of all members in order of their index,
-        the others with None.  If that member reports again (its process died before the
-        chord's body was sent), it is answered with the payloads again, nobody else is;
-        until `chord_sent`.
+        A member is counted once however often it is reported, with what it reported
+        first.  The part that completes its chord is answered with the payloads of all
+        members in order of their index, the others with None.  If that member reports
+        again (its process died before the chord's body was sent), it is answered with
+        the payloads again, nobody else is; until `chord_sent`.
         """
         raise NotImplementedError
 

@@ -55,6 +55,7 @@ _HOMES = {
 _REWRITTEN = (
     "backend",
     "backend_case",
+    "backend_chords",
     "backend_groups",
     "pool",
     "pool_case",

@@ -25,6 +25,7 @@ from caraway.errors import CarawayError
 from caraway.interfaces.context import Capability
 from caraway.message import StoredResult
 from caraway.testing.conformance.backend_case import BackendCase, meta
+from caraway.testing.conformance.backend_chords import ChordProcessTests, ChordTests
 from caraway.testing.conformance.backend_groups import GroupTests, ProcessTests
 from caraway.testing.conformance.suite import needs, raises, skip
 
@@ -303,5 +304,14 @@ class LifecycleTests(BackendCase):
             backend.store([StoredResult("x", "SUCCESS", meta("SUCCESS"))])
 
 
-class BackendSuite(StoreTests, WaitTests, ExpiryTests, GroupTests, LifecycleTests, ProcessTests):
+class BackendSuite(
+    StoreTests,
+    WaitTests,
+    ExpiryTests,
+    GroupTests,
+    ChordTests,
+    LifecycleTests,
+    ProcessTests,
+    ChordProcessTests,
+):
     """All duties and extensions of a result backend."""

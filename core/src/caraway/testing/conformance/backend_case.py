@@ -19,6 +19,11 @@ def meta(state: str, value: str = "") -> bytes:
     return msgspec.json.encode({"status": state, "result": value, "traceback": None})
 
 
+def end_of(task_id: str, state: str = states.SUCCESS, value: object = None) -> bytes:
+    """The end of a chord's member as workers write it."""
+    return msgspec.json.encode([1, task_id, state, value])
+
+
 class BackendCase(Suite):
     """Base of the backends' tests."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from caraway.interfaces.context import Capability
 from caraway.testing.conformance.backend_case import BackendCase, meta
 from caraway.testing.conformance.processes import ProcessCase
@@ -118,17 +116,12 @@ class ProcessTests(BackendCase, ProcessCase):
         self.use_real_time()
         self.backend.ping()
         members, groups = 3, 40
-        victims = [
-            self.victim("join", member=f"m{index}", size=members, groups=groups)
-            for index in range(members)
-        ]
-        for victim in victims:
-            victim.wait_for(1, self.patience)
-        for victim in victims:
-            victim.tell("go")
-        deadline = time.monotonic() + self.patience
-        while not all(victim.said()[-1] == "done" for victim in victims):
-            assert time.monotonic() < deadline, "the joins did not end"
-            time.sleep(0.01)
-        completed = [line for victim in victims for line in victim.said()[1:-1]]
+        said = self.race(
+            "join",
+            [
+                {"member": f"m{index}", "size": members, "groups": groups}
+                for index in range(members)
+            ],
+        )
+        completed = [line for lines in said for line in lines]
         assert sorted(completed) == sorted(self.id(number) for number in range(groups))

@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,19 @@ class ProcessCase(Suite):
         victim = Victim(command, self.tmp_path / f"victim-{random.randrange(10**9)}.log")  # noqa: S311 - a file's name
         self._cleanups.append(victim.kill)
         return victim
+
+    def race(self, script: str, options: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+        """Start a process for each of these options, let all go at the same moment and kill
+        them when they are done; what each has said since."""
+        victims = [self.victim(script, **each) for each in options]
+        for victim in victims:
+            victim.wait_for(1, self.patience)
+        for victim in victims:
+            victim.tell("go")
+        deadline = time.monotonic() + self.patience
+        while not all(victim.said()[-1] == "done" for victim in victims):
+            assert time.monotonic() < deadline, "they did not end"
+            time.sleep(0.01)
+        for victim in victims:
+            victim.kill()
+        return [victim.said()[1:-1] for victim in victims]

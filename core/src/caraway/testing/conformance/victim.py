@@ -15,6 +15,7 @@ from typing import Any
 
 from caraway.interfaces.context import Context
 from caraway.message import (
+    ChordPart,
     Completion,
     Message,
     Owner,
@@ -24,7 +25,7 @@ from caraway.message import (
     StoredResult,
     new_owner_id,
 )
-from caraway.testing.conformance.backend_case import meta
+from caraway.testing.conformance.backend_case import end_of, meta
 from caraway.testing.conformance.suite import load
 from caraway.url import Url
 
@@ -115,11 +116,16 @@ def store(backend: Any, options: dict[str, str]) -> None:
         say(task_id)
 
 
-def join(backend: Any, options: dict[str, str]) -> None:
-    """Join many groups as one member; say which were completed by it."""
+def wait_to_go() -> None:
+    """Wait for the word of whoever started this."""
     say("ready")
     sys.stdin.buffer.readline()
     end_with_parent()
+
+
+def join(backend: Any, options: dict[str, str]) -> None:
+    """Join many groups as one member; say which were completed by it."""
+    wait_to_go()
     for number in range(int(options["groups"])):
         group = f"{options['prefix']}-{number}"
         if backend.join(group, options["member"], int(options["size"]), 600.0):
@@ -128,18 +134,33 @@ def join(backend: Any, options: dict[str, str]) -> None:
     time.sleep(3600)
 
 
+def chord(backend: Any, options: dict[str, str]) -> None:
+    """End as one member of many chords; say of each how many payloads were answered."""
+    wait_to_go()
+    index, size = int(options["index"]), int(options["size"])
+    for number in range(int(options["chords"])):
+        group = f"{options['prefix']}-{number}"
+        task_id = f"{group}-m{index}"
+        payload = end_of(task_id, "SUCCESS", index)
+        part = ChordPart(group, task_id, index, "SUCCESS", payload, size, 600.0)
+        (answer,) = backend.chord_parts([part])
+        say(f"{group} {len(answer or ())}")
+    say("done")
+    time.sleep(3600)
+
+
 def main() -> None:
     """Do the script that the arguments name."""
     options = dict(argument.split("=", 1) for argument in sys.argv[1:])
 
-    if options["script"] != "join":
+    if options["script"] not in ("join", "chord"):
         end_with_parent()
     context = Context()
     subject = load(options["factory"])(Url.parse(options["url"]), {}, context)
     if options.get("backend"):
         # Opened as a worker would: it may be what creates the results' tables.
         load(options["backend"])(Url.parse(options["backend_url"]), {}, context)
-    scripts = (publish, hold, consume, commit, store, join)
+    scripts = (publish, hold, consume, commit, store, join, chord)
     {script.__name__: script for script in scripts}[options["script"]](subject, options)
 
 
