@@ -89,3 +89,31 @@ def _came(consumer: AmqpConsumer, queue: str) -> bool:
         while channel.link.read():
             pass
     return consumer.counts(queue)[1] == 1
+
+
+def test_stops_of_workers_count_against_no_suspect(connect: Open) -> None:
+    queue = f"a{uuid.uuid4().hex[:10]}"
+    bodies = [str(number) for number in range(8)]
+    first = connect()
+    publish(first, queue, *bodies)
+    dying = consume(first, queue)
+    taken: list[Delivery] = []
+    until(lambda: taken.extend(dying.fetch(8, 0.2)) or len(taken) == 8, "all came")
+    assert dying._link is not None
+    dying._link.close()  # as if it died: all of them are suspects
+
+    for _ in range(6):
+        # Each takes one in hand, and is told to stop while others are on their way.
+        transport = connect()
+        consumer = consume(transport, queue)
+        take(consumer)
+        consumer.close()
+
+    last = connect()
+    survivor = consume(last, queue)
+    attempts = {}
+    for _ in bodies:
+        delivery = take(survivor)
+        attempts[delivery.message.body.decode()] = delivery.attempt
+        survivor.settle([Settlement(delivery.tag)])
+    assert attempts == dict.fromkeys(bodies, 2)

@@ -229,9 +229,7 @@ class AmqpConsumer(Consumer):
                 return
             try:
                 # Suspects, too: one that came ahead would wait here, and it alone.
-                self._current += self._watched
-                self._watched.clear()
-                self._close_window(channel)
+                self._close_all(channel)
                 self._return_unread(channel)
                 self._return_suspects(channel)
             except TransportError:
@@ -328,6 +326,12 @@ class AmqpConsumer(Consumer):
                     continue
             if self._wait(link, left):
                 return ()
+
+    def _close_all(self, channel: Channel) -> None:
+        """Close the window, and end the consumers of suspects."""
+        self._current += self._watched
+        self._watched.clear()
+        self._close_window(channel)
 
     def _close_window(self, channel: Channel) -> None:
         # The answer to a cancel comes from the queue, by way of the channel, and so behind
@@ -572,7 +576,9 @@ class AmqpConsumer(Consumer):
             os.close(self._mouth)
 
     def _give_all_back(self, channel: Channel) -> None:
-        self._close_window(channel)
+        # A suspect that came while others are given back would go down with the
+        # connection: as if it had killed this lane.
+        self._close_all(channel)
         settlements = [
             Settlement(arrival.delivery.tag, "release", counted=False)
             for arrival in self._held.values()
