@@ -375,14 +375,14 @@ def test_a_failover_in_a_cluster_is_followed(
     with Redis(port=cluster[1].port) as replica, Redis(port=cluster[0].port) as owner:
         owner.execute_command("WAIT", 1, 5000)
         replica.execute_command("CLUSTER", "FAILOVER")
-        until(lambda: replica.info("replication")["role"] == "master")
-    until(lambda: _tried(lambda: transport.publish([opened.publication("x")])))
+        until(lambda: replica.info("replication")["role"] == "master", 30.0)
+    until(lambda: _tried(lambda: transport.publish([opened.publication("x")])), 30.0)
     taken: list[Any] = []
 
     def fetched() -> bool:
         return _tried(lambda: taken.extend(consumer.fetch(50, 0.2))) and len(taken) >= 7
 
-    until(fetched)
+    until(fetched, 30.0)
     assert {each.message.body for each in taken} >= {b"x"}
     # The old owner's death is no matter now, though the URL or an old connection names it.
     cluster[0].kill()
@@ -390,5 +390,5 @@ def test_a_failover_in_a_cluster_is_followed(
     late = opened.transport(
         f"redis://127.0.0.1:{cluster[0].port},127.0.0.1:{cluster[3].port}/0", hash_tag="shop"
     )
-    until(lambda: _tried(late.ping))
+    until(lambda: _tried(late.ping), 30.0)
     opened.close()

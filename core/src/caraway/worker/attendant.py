@@ -75,7 +75,7 @@ class Attendant(threading.Thread):
                 self._stopped.wait(_CALM)
 
     def _attend(self) -> None:
-        self._listen(_BUSY if self._lane.in_flight else _CALM)
+        self.listen(_BUSY if self._lane.in_flight else _CALM)
         now = monotonic()
         if self._orphan:
             self._renew(now)
@@ -90,7 +90,8 @@ class Attendant(threading.Thread):
 
     # -- the supervisor ----------------------------------------------------------------
 
-    def _listen(self, timeout: float) -> None:
+    def listen(self, timeout: float) -> None:
+        """Obey what the supervisor says within ``timeout`` seconds."""
         channel = self._channel
         if channel is None or self._orphan:
             self._stopped.wait(timeout)

@@ -56,6 +56,7 @@ class LaneMain:
             return 1
         channel.send(tell="ready")
         attendant = Attendant(lane, channel)
+        attendant.listen(0.0)  # to what holds from the first task on, such as revocations
         attendant.start()
         code = lane.run()
         attendant.end()

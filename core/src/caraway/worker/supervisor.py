@@ -182,6 +182,8 @@ class Supervisor:
         channel = self._server.start(config)
         if channel is None:
             return False
+        for order in self.orders:  # before it runs anything; `_hear_lane` tells them again
+            channel.send(**order)
         lane = LaneProcess(index, owner.id, channel, board, time.monotonic())
         self.lanes[index] = lane
         self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear_lane(lane))
