@@ -134,8 +134,8 @@ def tests(session: nox.Session) -> None:
         pytest(session, "quick", QUICK, "-n", "auto", "--dist", "worksteal")
     except nox.command.CommandFailed:
         failed = True
-    # One at a time: these start workers, whose timing the neighbours would disturb.
-    pytest(session, "processes", PROCESSES)
+    # Two at a time: more workers beside each other would disturb each other's timing.
+    pytest(session, "processes", PROCESSES, *PAIRED)
     if failed:
         session.error("not all quick tests passed")
 
@@ -146,15 +146,15 @@ def compat(session: nox.Session) -> None:
     if not session.python:
         session.log("no other Python of 3.11 to 3.13 found")
         return
-    prepare(session, "-e", "core", *TESTING, "msgpack")
+    prepare(session, "-e", "core", "-e", "plugins/redis", *TESTING, "msgpack")
     folders = ["tests/unit", "tests/conformance"]
     failed = False
     try:
         pytest(session, f"compat-{session.python}", folders, "-n", "auto", "--dist", "worksteal")
     except nox.command.CommandFailed:
         failed = True
-    folders = ["tests/integration"]
-    pytest(session, f"compat-processes-{session.python}", folders, "-n", "2")
+    folders = [f"tests/integration/{name}" for name in ("worker", "redis", "sqlite")]
+    pytest(session, f"compat-processes-{session.python}", folders, *PAIRED)
     if failed:
         session.error("not all quick tests passed")
 
