@@ -320,3 +320,17 @@ def test_all_keys_are_in_one_slot_if_the_first_braces_hold_something(
     options: dict[str, Any], wanted: str
 ) -> None:
     assert read(**options).slot == wanted
+
+
+@pytest.mark.parametrize("what", ["transport", "backend"])
+def test_celerys_list_of_sentinels_is_one_broker(what: str) -> None:
+    url = "sentinel://:secret@one:26379/3;sentinel://two:26380;sentinel://three"
+    options = {"master_name": "mymaster"}
+    app = Caraway(
+        "sentinels", broker=url, backend=url, set_as_current=False,
+        broker_transport_options=options, result_backend_transport_options=options,
+    )  # fmt: skip
+    address = getattr(app, what).link.address
+    assert address.hosts == [("one", 26379), ("two", 26380), ("three", 26379)]
+    assert (address.db, address.password, address.sentinel) == (3, "secret", True)
+    app.close()

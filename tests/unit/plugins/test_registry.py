@@ -493,3 +493,25 @@ def test_the_registry_says_which_errors_it_raises() -> None:
     for name in ("transport", "serializer", "pool", "entry"):
         assert "ComponentNotInstalled" in (getattr(Registry, name).__doc__ or "")
     assert registry_module.__doc__
+
+
+def test_several_urls_of_one_server_are_one_where_the_entry_says_so() -> None:
+    entry = TransportEntry(
+        name="many",
+        factory="parcels:Parcel",
+        schemes=("many", "other"),
+        joined=("many",),
+        any_option=True,
+    )
+    registry = Registry.discover(plugins=[offering("many", entry)])
+
+    built: Any = registry.transport("many://u:p@a:1/x?q=1;many://b:2?q=2&r=3;many://c", Context())
+    apart: Any = registry.transport("other://a;other://b", Context())
+
+    url = built.args[0]
+    assert (url.host, url.port, url.username, url.password, url.path) == (
+        "a:1,b:2,c", None, "u", "p", "/x",
+    )  # fmt: skip
+    assert url.query == {"q": "1", "r": "3"}
+    assert "p@" not in str(url)
+    assert type(apart).__name__ == "FailoverTransport"

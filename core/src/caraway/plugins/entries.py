@@ -85,9 +85,12 @@ class TransportEntry(Entry, frozen=True, kw_only=True):
         schemes: URL schemes, lower-case, without ``+driver``; the name if empty.
         by_driver: capabilities by what follows the first ``+`` of the scheme, where they
             depend on that; for any other driver ``capabilities`` holds, as on the class.
+        joined: schemes of which several URLs name one broker, and not a failover list.
+            They are handed over as one URL, its hosts with commas between them.
     """
 
     schemes: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
     by_driver: dict[str, frozenset[Capability]] = {}
 
     def found_by(self) -> tuple[str, ...]:
@@ -99,9 +102,11 @@ class BackendEntry(Entry, frozen=True, kw_only=True):
 
     Attributes:
         schemes: URL schemes, lower-case, without ``+driver``; the name if empty.
+        joined: see `TransportEntry`.
     """
 
     schemes: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
 
     def found_by(self) -> tuple[str, ...]:
         return self.schemes or (self.name,)

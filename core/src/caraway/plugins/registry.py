@@ -13,6 +13,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
+from msgspec.structs import replace
+
 from caraway.errors import ImproperlyConfigured
 from caraway.plugins.discovery import applies
 from caraway.plugins.manager import Plugin, call_guarded, call_hook, in_order, load_object
@@ -84,7 +86,7 @@ class Registry:
             ComponentNotInstalled, ComponentUnusable, UnknownComponent: no such scheme.
             ImproperlyConfigured: malformed URL, unknown or bad option.
         """
-        urls = _urls(url)
+        urls = self._joined("transport", _urls(url))
         if len(urls) > 1:
             from caraway.plugins.failover import FailoverTransport
 
@@ -105,9 +107,8 @@ class Registry:
         options: Mapping[str, Any] | None = None,
     ) -> Backend:
         """The result backend of a URL; see `transport`.  Only one URL."""
-        return cast(
-            "Backend", self._tables.maker("backend", _one(url, "backend"), context, options)()
-        )
+        one = _one(self._joined("backend", _urls(url)), "backend")
+        return cast("Backend", self._tables.maker("backend", one, context, options)())
 
     def schedule_store(
         self,
@@ -165,7 +166,7 @@ class Registry:
 
     def capabilities(self, role: str, url: str | Url | Sequence[Url]) -> frozenset[Capability]:
         """What is declared of the component of a URL, nothing imported; see `entry`."""
-        return self._tables.capabilities(role, _one(url, role))
+        return self._tables.capabilities(role, _one(self._joined(role, _urls(url)), role))
 
     def plugin_of(self, role: str, key: str) -> Plugin:
         """The plugin that provides a component; see `entry`."""
@@ -252,6 +253,25 @@ class Registry:
             if plugin.state == "active" and hook in plugin.hooks
         )
         call_hook(reversed(found) if backwards else found, arguments)
+
+    def _joined(self, role: str, urls: tuple[Url, ...]) -> tuple[Url, ...]:
+        """Several URLs of one server as one; see `TransportEntry.joined`."""
+        scheme = urls[0].scheme
+        if len(urls) < 2 or any(url.scheme != scheme for url in urls):
+            return urls
+        entry = self._tables.find(role, scheme).entry
+        if scheme not in getattr(entry, "joined", ()):
+            return urls
+        hosts = (f"{url.host}:{url.port}" if url.port else url.host for url in urls)
+        query: dict[str, str] = {}
+        for url in reversed(urls):
+            query.update(url.query)
+        # What one of them says, it says of them all; the first goes before the others.
+        known = {
+            name: next((value for url in urls if (value := getattr(url, name))), "")
+            for name in ("username", "password", "path")
+        }
+        return (replace(urls[0], host=",".join(hosts), port=None, query=query, raw="", **known),)
 
     def _build_named(self, role: str, name: str) -> Any:
         built = self._built[role, name] = self._tables.factory(role, name)()

@@ -52,6 +52,7 @@ def caraway_register_transports() -> list[TransportEntry]:
         TransportEntry(
             name="redis",
             schemes=_SCHEMES,
+            joined=("sentinel",),
             factory="caraway_redis.transport:RedisTransport",
             summary="Redis and Valkey, sharing queues with Celery",
             driver="redis",
@@ -83,6 +84,7 @@ def caraway_register_backends() -> list[BackendEntry]:
         BackendEntry(
             name="redis",
             schemes=_SCHEMES,
+            joined=("sentinel",),
             factory="caraway_redis.backend:RedisBackend",
             summary="Redis and Valkey, in Celery's own keys",
             driver="redis",
