@@ -22,6 +22,8 @@ def publication(name: str) -> Publication:
 class Broker:
     """A transport's publish, with a gate and faults."""
 
+    publishes_at_once = 1
+
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.inside = threading.Event()
@@ -452,3 +454,72 @@ def test_after_a_crowd_a_lone_call_waits_a_moment_once(producer: Producer, broke
     producer.publish([publication("b")])
 
     assert broker.batches == [["a"], ["b"]]
+
+
+class TestDesks:
+    """A far broker that can publish several batches at a time."""
+
+    @pytest.fixture
+    def broker(self) -> Broker:
+        broker = Broker()
+        broker.publishes_at_once = 3
+        broker.gate.clear()
+        return broker
+
+    def call(self, producer: Producer, name: str) -> threading.Thread:
+        thread = threading.Thread(target=producer.publish, args=([publication(name)],))
+        thread.start()
+        return thread
+
+    def test_callers_of_another_desk_do_not_wait_for_a_batch_under_way(
+        self, producer: Producer, broker: Broker
+    ) -> None:
+        producer._duration = 0.002
+        threads = []
+        for name in ("a", "b", "c"):
+            broker.inside.clear()
+            threads.append(self.call(producer, name))
+            assert broker.inside.wait(5), f"{name} waits in line"
+        broker.gate.set()
+        for thread in threads:
+            thread.join()
+        assert sorted(broker.batches) == [["a"], ["b"], ["c"]]
+
+    def test_near_brokers_have_one_desk(self, producer: Producer, broker: Broker) -> None:
+        producer._duration = 0.0005
+        threads = [self.call(producer, "a")]
+        assert broker.inside.wait(5)
+        threads += [self.call(producer, name) for name in ("b", "c")]
+        while len(producer._waiting) < 2:
+            pass
+        broker.gate.set()
+        for thread in threads:
+            thread.join()
+        assert broker.batches[0] == ["a"]
+        assert sorted(name for batch in broker.batches[1:] for name in batch) == ["b", "c"]
+        assert producer._desks == []
+
+    def test_a_thread_stays_at_its_desk(self, producer: Producer, broker: Broker) -> None:
+        producer._duration = 0.002
+        broker.gate.set()
+        desks = {id(producer._desk()) for _ in range(5)}
+        assert len(desks) == 1
+
+    def test_a_desk_has_no_desks_of_its_own(self, producer: Producer, broker: Broker) -> None:
+        producer._duration = 0.002
+        broker.gate.set()
+        producer._desk()
+        for desk in producer._desks[1:]:
+            desk._duration = 0.002
+            desk.publish([publication("a")])
+            assert desk._desks == []
+
+    def test_a_child_begins_without_desks(self, producer: Producer, broker: Broker) -> None:
+        producer._duration = 0.002
+        broker.gate.set()
+        producer._desk()
+        producer.reset()
+        assert producer._desks == []
+        assert producer._duration == 0.0
+        producer.publish([publication("a")])
+        assert broker.batches == [["a"]]

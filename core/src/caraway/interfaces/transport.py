@@ -40,6 +40,9 @@ class Transport(ABC):
     """A connection to a broker."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
+    publishes_at_once: ClassVar[int] = 1
+    """How many publishes of several threads it may pay to have under way at a time, where
+    the broker is far: more than one if they use connections of their own."""
 
     @abstractmethod
     def publish(self, publications: Sequence[Publication], *, timeout: float = 5.0) -> None:

@@ -11,12 +11,17 @@ Steps of one call:
 2. else wait, until somebody published ours too, or until it is our turn to publish for
    all who wait;
 3. hand the turn on, then return or raise: to each caller what became of its own.
+
+Where a batch takes long, since the broker is far, the callers are spread over several
+desks of this kind, if the transport can publish several batches at a time: while one
+waits for the network, the callers of another one prepare theirs.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from threading import Lock
+from threading import Lock, local
 from time import monotonic, sleep
 from typing import Any
 
@@ -33,6 +38,8 @@ for others, too, who came later."""
 PATIENCE = 0.25
 """Part of the last batch's duration for which a leader waits for those who are on their
 way back: without it, callers fall into two groups that take turns, each half as large."""
+FAR = 0.001
+"""Seconds for a batch of several callers, above which they are spread over desks."""
 
 
 class Producer:
@@ -61,6 +68,7 @@ class Producer:
         self._policy = policy
         self._clock = clock
         self._sleep = sleep
+        self._spreads = True
         self.reset()
 
     def reset(self) -> None:
@@ -72,14 +80,41 @@ class Producer:
         self._crowd = 0  # how many callers there were about the last batch
         self._duration = 0.0  # of the last batch, seconds
         self._gathered: Lock | None = None  # a leader waits on it for the crowd
+        self._desks: list[Producer] = []
+        self._places = itertools.count()
+        self._place = local()
 
     def disconnect(self) -> None:
         """Ask for the transport anew with the next call."""
         self._live: Transport | None = None
+        for desk in getattr(self, "_desks", ()):
+            desk._live = None
 
     def _connect(self) -> Transport:
         transport = self._live = self._transport()
         return transport
+
+    def _desk(self) -> Producer:
+        """The desk of this thread: always the same, so that its calls keep their order."""
+        desks = self._desks
+        if not desks:
+            further = (self._live or self._connect()).publishes_at_once - 1
+            fresh = [
+                Producer(
+                    self._transport, timeout=self._timeout, policy=self._policy,
+                    clock=self._clock, sleep=self._sleep,
+                )
+                for _ in range(further)
+            ]  # fmt: skip
+            for desk in fresh:
+                desk._spreads = False
+            with self._turn:
+                self._desks = desks = self._desks or [self, *fresh]
+        try:
+            place: int = self._place.number
+        except AttributeError:
+            place = self._place.number = next(self._places)
+        return desks[place % len(desks)]
 
     def publish(self, publications: Sequence[Publication]) -> None:
         """Publish; return when the broker has them all.
@@ -92,6 +127,9 @@ class Producer:
             TransportUnavailable: the broker couldn't be reached in time, with all
                 retries.  Publishing again is safe.
         """
+        if self._duration > FAR and self._spreads and (desk := self._desk()) is not self:
+            desk.publish(publications)
+            return
         turn = self._turn
         ticket = None
         leads = False

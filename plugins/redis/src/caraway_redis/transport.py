@@ -91,6 +91,8 @@ class RedisTransport(Transport):
         }
     )
 
+    publishes_at_once: ClassVar[int] = 4
+
     def __init__(self, url: Url, options: Mapping[str, Any], context: Context) -> None:
         ssl = context.settings.get("broker_use_ssl")
         self.link = Link(url, options, context, ssl=ssl)
