@@ -98,7 +98,9 @@ class Crash:
 
     def lines(self) -> list[tuple[str, str, int]]:
         found = []
-        for line in self.log.read_text().splitlines():
+        # A line that crosses a page of the file is seen in two steps.
+        whole = self.log.read_text().rpartition("\n")[0]
+        for line in whole.splitlines():
             kind, argument, pid = line.split()
             found.append((kind, argument, int(pid)))
         return found
