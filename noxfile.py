@@ -93,9 +93,14 @@ def prepare_dev(session: nox.Session) -> None:
         session.error("nox runs outside of a virtual environment: use make, or .venv/bin/nox")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     session.env["PATH"] = os.environ["PATH"]
+    prepare(session, *ours(), *TOOLS)
+
+
+def ours() -> list[str]:
+    """Core and bundles, to be installed as they stand here."""
     table = tomllib.loads((ROOT / "extras-matrix.toml").read_text())["bundle"]
-    editable = [part for name in bundles() for part in ("-e", table[name]["path"])]
-    prepare(session, "-e", "core", *editable, *TOOLS)
+    paths = ["core", *(table[name]["path"] for name in bundles())]
+    return [part for path in paths for part in ("-e", path)]
 
 
 def every_one(session: nox.Session, *commands: tuple[str, ...]) -> None:
@@ -146,7 +151,7 @@ def compat(session: nox.Session) -> None:
     if not session.python:
         session.log("no other Python of 3.11 to 3.13 found")
         return
-    prepare(session, "-e", "core", "-e", "plugins/redis", *TESTING, "msgpack")
+    prepare(session, *ours(), *TESTING)
     folders = ["tests/unit", "tests/conformance"]
     failed = False
     try:
