@@ -38,7 +38,8 @@ def translate(exc: BaseException, place: str) -> OperationalError:
         exc: as raised.
         place: the server, for people.
     """
-    text = str(exc) or type(exc).__name__
+    # Of Sentinels that don't know the master, redis-py tells all it knows of its objects.
+    text = str(exc).partition(" : <redis.")[0] or type(exc).__name__
     if _is(exc, "AuthenticationError") or text.startswith(
         ("NOAUTH", "WRONGPASS", "ERR AUTH", "ERR Client sent AUTH")
     ):
