@@ -7,7 +7,6 @@ without a backend, which is the default there, or with ``rpc://`` if ``BENCH_RPC
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -48,6 +47,8 @@ def nap(edge: str) -> None:
 @app.task(name="bench.anap")
 async def anap(edge: str) -> None:
     """Wait on the event loop."""
+    import asyncio  # only this workload is to pay for it, in the size of its worker
+
     if edge:
         work.leave_mark(edge)
     await asyncio.sleep(work.NAP)

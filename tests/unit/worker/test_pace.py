@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caraway.worker.intake import MAX_BYTES, Pace
+from caraway.worker.intake import LINGER, MAX_BYTES, Pace
 
 
 def test_at_first_only_the_idle_slots_are_filled() -> None:
@@ -49,3 +49,25 @@ def test_nothing_observed_changes_nothing() -> None:
     pace = Pace(slots=2, limit=256, horizon=0.02)
     pace.observe(0, 0.0, 0)
     assert pace.want(0) == 2
+
+
+def test_idle_slots_are_filled_before_more_is_fetched_ahead() -> None:
+    pace = Pace(slots=50, limit=1024, horizon=0.05)
+    pace.observe(50, 50 * 0.01, 4000)
+    assert pace.want(0) == 50
+    assert pace.want(50) == 200, "now there is time to fetch ahead"
+
+
+def test_shortest_tasks_are_fetched_ahead_at_once() -> None:
+    pace = Pace(slots=50, limit=1024, horizon=0.05)
+    pace.observe(50, 50 * 0.0001, 4000)
+    assert pace.want(0) == 200
+
+
+def test_outcomes_gather_while_there_is_more_work_at_hand() -> None:
+    pace = Pace(slots=50, limit=1024, horizon=0.05)
+    assert pace.spare(100) == 0.0, "nothing is known yet"
+    pace.observe(50, 50 * 0.01, 4000)
+    assert pace.spare(100) == LINGER, "another round of 10 ms"
+    assert pace.spare(60) == 0.0, "2 ms would be over at once"
+    assert pace.spare(10) == 0.0

@@ -23,3 +23,7 @@ def test_both_ways_to_switch_prefetching_off_do(settings: dict[str, object]) -> 
 
 def test_other_multipliers_change_nothing() -> None:
     assert prefetch(worker_prefetch_limit=64, worker_prefetch_multiplier=8) == 64
+
+
+def test_without_a_limit_the_broker_decides() -> None:
+    assert prefetch() == 0

@@ -51,7 +51,10 @@ class Workers:
 
     # -- fetching ----------------------------------------------------------------------
     worker_prefetch_limit = Setting(
-        POSITIVE, 1024, "Most messages a lane takes at a time, however short they run."
+        optional(POSITIVE),
+        None,
+        "Most messages a lane takes at a time, however short they run. None: what suits the "
+        "broker.",
     )
     worker_prefetch_seconds = Setting(
         DURATION, 0.05, "A lane takes about what it runs in this time."

@@ -98,7 +98,7 @@ def stats(state: ControlState, **_: Any) -> Any:
             "writes": _writes(lanes),
         },
         "broker": _broker(state),
-        "prefetch_count": worker.template.prefetch_limit,
+        "prefetch_count": worker.template.prefetch_limit or worker.app.transport.fetches_at_once,
         "rusage": _rusage(),
     }
     if worker.autoscaler is not None:

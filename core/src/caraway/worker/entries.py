@@ -6,11 +6,14 @@ The run is None for a completion that nothing ran for: a message judged, or give
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from caraway.errors import BackendStoreError, CarawayError
-from caraway.message import Completion, Publication, Settlement, Tag
+from caraway.message import Completion, Delivery, Publication, Settlement, Tag
 from caraway.worker.job import TaskJob
+
+if TYPE_CHECKING:
+    from caraway.worker.intake import Intake
 
 Entry = tuple[TaskJob | None, Completion]
 
@@ -66,3 +69,25 @@ def without_second_thoughts(batch: list[Entry]) -> list[Entry]:
         for job, completion in batch
         if job is not None or completion.settlement.tag not in ended
     ]
+
+
+def admitted_alone(
+    intake: Intake, deliveries: Iterable[Delivery]
+) -> tuple[list[TaskJob], list[Completion]]:
+    """`Intake.admit` each by itself, after it failed for all: what can't be judged is
+    parked."""
+    jobs: list[TaskJob] = []
+    judged: list[Completion] = []
+    for delivery in deliveries:
+        try:
+            admitted, settled = intake.admit([delivery])
+        except CarawayError:
+            judged.append(Completion(Settlement(delivery.tag, "release", counted=False)))
+        except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
+            reason = f"can't be judged: {type(exc).__name__}: {exc}"[:500]
+            settlement = Settlement(delivery.tag, "reject", reason=reason, parked=True)
+            judged.append(Completion(settlement))
+        else:
+            jobs += admitted
+            judged += settled
+    return jobs, judged

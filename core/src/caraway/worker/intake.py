@@ -41,6 +41,10 @@ _GROWTH = 4
 """A batch is at most this many times the last one: one guess must not take all."""
 LONG = 0.05
 """Tasks of this many seconds and more are fetched only for idle executors."""
+QUICK = 0.001
+"""Tasks of fewer seconds end faster than more of them can be fetched."""
+LINGER = 0.002
+"""Most seconds for which outcomes gather."""
 MAX_BYTES = 32 * 1024 * 1024
 """A batch's bodies shall not be more than this, measured by those before."""
 
@@ -84,6 +88,13 @@ class Pace:
         self._bytes += (heavy - self._bytes) * (1.0 if heavy > self._bytes else _SMOOTHING)
         self._last = max(count, self._last // 2)
 
+    def spare(self, in_flight: int) -> float:
+        """Seconds for which outcomes may gather for one larger commit, because there is
+        more work at hand than for this time: each turn of the loop delays the tasks, which
+        need the interpreter too."""
+        lasts = (in_flight - self.slots) * self._seconds / self.slots
+        return LINGER if lasts > 2 * LINGER else 0.0
+
     def want(self, in_flight: int) -> int:
         """How many more to fetch while ``in_flight`` are running or waiting here."""
         beside, flying = self._beside, in_flight
@@ -95,6 +106,9 @@ class Pace:
         else:
             ahead = int(self.horizon / self._seconds * self.slots)
         target = max(free, min(ahead - in_flight, self._last * _GROWTH))
+        if free > self.slots // 2 and self.slots > 1 and self._seconds > QUICK:
+            # Most slots are idle: rather some tasks at once than many after a while.
+            target = min(target, self.slots)
         if self._bytes:
             target = min(target, max(1, int(MAX_BYTES / self._bytes) - in_flight))
         want = max(0, min(target, self.limit))
@@ -263,25 +277,6 @@ class Intake:
             node = self._config.owner.worker
             for job in jobs:
                 signals.task_received.send(sender=node, request=job.plan.request(job.delivery))
-        return jobs, judged
-
-    def admit_alone(self, deliveries: Sequence[Delivery]) -> tuple[list[TaskJob], list[Completion]]:
-        """`admit` each by itself, after it failed for all: what can't be judged is parked."""
-        jobs: list[TaskJob] = []
-        judged: list[Completion] = []
-        for delivery in deliveries:
-            try:
-                admitted, settled = self.admit([delivery])
-            except CarawayError:
-                release = Settlement(delivery.tag, "release", counted=False)
-                judged.append(Completion(release))
-            except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
-                reason = f"can't be judged: {type(exc).__name__}: {exc}"[:500]
-                settlement = Settlement(delivery.tag, "reject", reason=reason, parked=True)
-                judged.append(Completion(settlement))
-            else:
-                jobs += admitted
-                judged += settled
         return jobs, judged
 
     def _normalized(self, delivery: Delivery) -> Delivery:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError, OperationalError, OwnerLost
@@ -29,6 +29,7 @@ from caraway.worker.draining import drain
 from caraway.worker.entries import (
     RETURNED,
     Entry,
+    admitted_alone,
     interrupted,
     released,
     sent_again,
@@ -71,7 +72,7 @@ class Lane:
         self._inline = executor.inline
         self.pace = Pace(
             1 if self._inline else executor.slots,
-            config.prefetch_limit if config.queues else 0,
+            0,
             config.prefetch_seconds,
             executor.slots - 1 if self._inline else None,
         )
@@ -105,6 +106,8 @@ class Lane:
         # First what may be away, then the owner: an id can't be registered twice.
         backend = self.app.backend if self.app.backend_enabled else None
         self.consumer = transport.consume(self.config.queues, self.config.owner)
+        if self.config.queues:
+            self.pace.limit = self.config.prefetch_limit or transport.fetches_at_once
         self.committer = Committer(
             transport, backend, self.consumer, self._wait_for_store, self._substitute, self.app
         )
@@ -163,6 +166,8 @@ class Lane:
     # -- one turn ----------------------------------------------------------------------
 
     def _turn(self) -> None:
+        if not self._inline and self._done and not self.draining:
+            sleep(self.pace.spare(len(self.in_flight) - len(self._done)))
         self.commit()
         want = self.pace.want(len(self.in_flight))
         limit = self.config.max_tasks
@@ -198,10 +203,9 @@ class Lane:
             # Fetched and not admitted: held by nobody, unless it is given back.
             self._done.extend(released(d.tag for d in deliveries))
             raise
-        except Exception:  # noqa: BLE001 - see the next line
-            # Whatever it was, it must not take this lane down, and the next one after it.
+        except Exception:  # noqa: BLE001 - or the next lane goes down, too
             self.log().exception("a batch can't be judged; its messages are taken one by one")
-            jobs, judged = self.intake.admit_alone(deliveries)
+            jobs, judged = admitted_alone(self.intake, deliveries)
         if self.events is not None:
             self.events.received(deliveries, jobs, judged)
         if judged:
@@ -307,7 +311,6 @@ class Lane:
         normal, settled = [entry[1] for entry in late], [entry[1] for entry in early]
         lost: Sequence[Any] = ()
         try:
-            # As a rule it goes well; all else is the committer's.
             if normal:
                 committer = self.committer
                 # Workflows are rare; without any it is one step less.
@@ -330,7 +333,6 @@ class Lane:
         if lost:
             self.fenced += len(lost)
             self.log().warning("%d late outcome(s) fenced off", len(lost))
-        # In place: a room less for every batch.
         count, measured, seconds, size = 0, 0, 0.0, 0
         in_flight, counts, inline = self.in_flight, self.counts, self._inline
         for job, completion in batch:

@@ -21,7 +21,7 @@ class LaneConfig(Struct, frozen=True, kw_only=True):
         index: position on the board.
         owner: under which it holds deliveries.
         queues: what it consumes.
-        prefetch_limit: most messages of one fetch.
+        prefetch_limit: most messages of one fetch; 0 for what suits the broker.
         prefetch_seconds: seconds of work to fetch at the measured pace.
         max_deliveries: poison limit; 0 is none.
         max_tasks: recycle after that many; 0 is never.
@@ -34,7 +34,7 @@ class LaneConfig(Struct, frozen=True, kw_only=True):
     index: int
     owner: Owner
     queues: tuple[Queue, ...]
-    prefetch_limit: int = 1024
+    prefetch_limit: int = 0
     prefetch_seconds: float = 0.05
     max_deliveries: int = 3
     max_tasks: int = 0

@@ -296,7 +296,7 @@ class Worker:
             tasks=tasks,
         )
         one = conf.worker_disable_prefetch or conf.worker_prefetch_multiplier == 1
-        prefetch = 1 if one else conf.worker_prefetch_limit
+        prefetch = 1 if one else int(conf.worker_prefetch_limit or 0)
         return LaneConfig(
             index=0,
             owner=owner,

@@ -123,6 +123,8 @@ class RedisConsumer(Consumer):
         while not self._closed:
             left = min(end - monotonic(), _LOOK_EVERY)
             if left <= 0:
+                # It has looked just now, and is told of what comes until the next call.
+                self._drained = self._wait.armed and not (self._doubtful or self._next_due)
                 return ()
             came, woken = self._wait.wait(self._until_due(left))
             if woken and not came:

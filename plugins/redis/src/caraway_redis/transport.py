@@ -92,6 +92,7 @@ class RedisTransport(Transport):
     )
 
     publishes_at_once: ClassVar[int] = 4
+    fetches_at_once: ClassVar[int] = 320
 
     def __init__(self, url: Url, options: Mapping[str, Any], context: Context) -> None:
         ssl = context.settings.get("broker_use_ssl")
