@@ -25,7 +25,6 @@ from bench import environment, report, venvs
 from bench.processes import end_on_term, finish
 from bench.servers import Servers
 from bench.suite import LEAST, PEERS, Job, choose, jobs, peer_jobs, plan
-from bench.work import calibrated
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".bench"
@@ -41,7 +40,6 @@ class Run:
         self.versions: dict[str, str] = {}
         self.samples: dict[str, list[float]] = {}
         self.notes: dict[str, str] = {}
-        self.turns = calibrated()
 
     def prepare(self, peers: list[str]) -> list[str]:
         """Get the peers ready; return those that are."""
@@ -66,7 +64,6 @@ class Run:
         env = {
             key: value for key, value in env.items() if not key.startswith(("CARAWAY_", "BENCH_"))
         }
-        env["BENCH_TURNS"] = str(self.turns)
         try:
             env |= self.servers.provide(job.env)
         except RuntimeError as exc:

@@ -18,9 +18,7 @@ MARKS = "BENCH_MARKS"
 NAP = 0.010
 """Seconds that a waiting task waits."""
 BURN = 0.002
-"""Seconds that a computing task takes on an idle processor."""
-TURNS = int(os.environ.get("BENCH_TURNS", "17000"))
-"""Of `spin`, that take `BURN` seconds here; measured before a run (`calibrated`)."""
+"""Seconds of processor time that a computing task takes."""
 
 _fds: dict[int, int] = {}
 
@@ -62,29 +60,17 @@ def nap(edge: str) -> None:
 
 
 def burn(edge: str) -> None:
-    """Compute for about `BURN` seconds; mark before if ``edge``."""
+    """Use `BURN` seconds of processor time of this thread; mark before if ``edge``."""
     if edge:
         leave_mark(edge)
-    spin(TURNS)
+    end = time.thread_time() + BURN
+    while time.thread_time() < end:
+        # Most of it in the interpreter: the clock is the kernel's, under its locks.
+        _spin(200)
 
 
-def spin(turns: int) -> int:
-    """Turns of a generator of random numbers: plain bytecode, no call of the system."""
+def _spin(turns: int) -> int:
     number = 1
     for _ in range(turns):
         number = (number * 1103515245 + 12345) & 0x7FFFFFFF
     return number
-
-
-def calibrated() -> int:
-    """The turns of `spin` that take `BURN` seconds at this machine's best.
-
-    All sides then do the same work.  A task that looks at its own processor time would not
-    do: it spends that in the kernel, and a task queue that slows it down goes unnoticed.
-    """
-    turns, best = 20_000, BURN * 100
-    for _ in range(100):
-        begin = time.perf_counter()
-        spin(turns)
-        best = min(best, time.perf_counter() - begin)
-    return max(int(turns * BURN / best), 1)
