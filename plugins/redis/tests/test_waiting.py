@@ -92,3 +92,17 @@ def test_what_came_while_nobody_waited_is_met_at_once(consumer: Any, opened: Any
         assert [each.message.body for each in taken] == [str(number).encode()]
         assert time.monotonic() - began < 1.0
         consumer.settle([Settlement(each.tag) for each in taken])
+
+
+def test_who_waited_in_vain_goes_on_waiting_without_another_look(
+    consumer: Any, client: Redis, opened: Any
+) -> None:
+    assert consumer.fetch(10, 0.05) == ()
+    looks = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    assert consumer.fetch(10, 0.05) == ()
+    assert consumer.fetch(10, 0.05) == ()
+
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == looks + 2, "one look each"
+    consumer._transport.publish([opened.publication(1)])
+    assert len(consumer.fetch(10, 1.0)) == 1
