@@ -1,4 +1,4 @@
-"""A network that swallows all is noticed in seconds, by whoever uses it."""
+"""A network that swallows all is noticed in seconds; a long one is met with larger batches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from redis import Redis
 
@@ -125,3 +126,15 @@ def test_a_subscription_that_hears_nothing_any_more_is_made_anew(
         other.publish([Notice(topic, Message(b"{}", {})) for topic in topics])
     assert failed
     subscription.close()
+
+
+def test_lanes_of_a_far_server_take_larger_batches(app: Any, proxy: Proxy) -> None:
+    owner = Owner(id="near", worker="w", host="h", pid=1, lease=30.0, tasks=())
+    app.transport.consume((), owner).close()
+    proxy.delay(0.002)
+    other = app_at(proxy.port)
+    try:
+        other.transport.consume((), msgspec.structs.replace(owner, id="far")).close()
+        assert app.transport.fetches_at_once < other.transport.fetches_at_once == 1024
+    finally:
+        other.close()

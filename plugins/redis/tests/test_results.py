@@ -17,7 +17,7 @@ from redis import Redis
 from caraway import Caraway
 from caraway.message import ChordPart, Completion, Settlement, StoredResult
 from caraway.testing.servers import server
-from caraway_redis.waking import readable
+from caraway.waking import readable
 
 KEY = "celery-task-meta-"
 

@@ -43,7 +43,7 @@ class Transport(ABC):
     publishes_at_once: ClassVar[int] = 1
     """How many publishes of several threads it may pay to have under way at a time, where
     the broker is far: more than one if they use connections of their own."""
-    fetches_at_once: ClassVar[int] = 1024
+    fetches_at_once: int = 1024
     """How many short messages a fetch of a lane takes at most, unless the setting
     ``worker_prefetch_limit`` says so: more cost memory, fewer cost round trips."""
 

@@ -17,7 +17,7 @@ from caraway.interfaces.transport import Broadcast, Subscription
 from caraway.message import Message, Notice, Topic
 from caraway.protocol.envelope import decode, encode, message_of
 from caraway.routing import listens
-from caraway_redis.waking import Waker, readable
+from caraway.waking import Waker, readable
 from caraway_redis.wires import Script, Wire, pack
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,6 +39,19 @@ def warn_of_eviction(link: Link) -> None:
             "set it to noeviction",
             link.place, policy,
         )  # fmt: skip
+
+
+def round_trip(link: Link) -> float:
+    """Seconds from a command to its answer, the better of two; 0.0 if we may not ask."""
+    times = []
+    try:
+        for _ in range(2):
+            began = perf_counter()
+            link.call("PING")
+            times.append(perf_counter() - began)
+    except OperationalError:
+        return 0.0
+    return min(times)
 
 
 def names(link: Link, keys: Keys) -> list[str]:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from caraway.errors import OperationalError
 from caraway.states import READY_STATES
+from caraway.waking import readable
 from caraway_redis.faults import for_backend, translate
 from caraway_redis.results import record
-from caraway_redis.waking import readable
 from caraway_redis.wires import Wire, pack
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import OperationalError, StoreFull
+from caraway.waking import Waker, readable
 from caraway_redis.faults import translate
-from caraway_redis.waking import Waker, readable
 from caraway_redis.wires import Wire, pack
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import Any
 import hiredis
 
 from caraway.errors import OperationalError
+from caraway.waking import readable
 from caraway_redis.faults import Closed, Garbled, is_fault, translate
-from caraway_redis.waking import readable
 
 _MORE: Any = object()
 """What the parser says when an answer isn't complete yet."""
