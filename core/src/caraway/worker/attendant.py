@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 import threading
+from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -103,14 +104,18 @@ class Attendant(threading.Thread):
         except (OSError, ValueError):  # a task closed what it didn't open
             channel.closed = True
             messages = []
+        self.follow(messages)
+        if not messages and channel.closed and not self._stopped.is_set():
+            self._orphan = True
+            self._lane.stop()
+
+    def follow(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Obey these; what can't be obeyed is logged."""
         for message in messages:
             try:
                 self.obey(message)
             except (CarawayError, KeyError, TypeError, ValueError) as exc:
                 self._lane.log().warning("can't obey %r: %s", message.get("do"), exc)
-        if not messages and channel.closed and not self._stopped.is_set():
-            self._orphan = True
-            self._lane.stop()
 
     def obey(self, message: dict[str, Any]) -> None:
         """Do what the supervisor says."""

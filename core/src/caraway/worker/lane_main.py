@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -52,11 +53,9 @@ class LaneMain:
         _handle_signals(lane)
         app.registry.child_start(app, config.index)
         signals.worker_process_init.send(sender=None)
-        if not open_lane(lane, channel):
+        attendant = begin(lane, channel)
+        if attendant is None:
             return 1
-        channel.send(tell="ready")
-        attendant = Attendant(lane, channel)
-        attendant.listen(0.0)  # to what holds from the first task on, such as revocations
         attendant.start()
         code = lane.run()
         attendant.end()
@@ -67,9 +66,25 @@ class LaneMain:
         return code
 
 
-def open_lane(lane: Lane, channel: Channel | None) -> bool:
-    """Open the lane, waiting for a broker that is away; False if it isn't wanted any
-    more, or if waiting won't help."""
+def begin(lane: Lane, channel: Channel) -> Attendant | None:
+    """Open the lane, and tell the supervisor; None if it isn't wanted any more.
+
+    The attendant, not started, has obeyed what the supervisor said until now: limits and
+    revocations hold from the first task on.
+    """
+    heard: list[dict[str, Any]] = []
+    if not open_lane(lane, lambda: _hear(channel, heard)):
+        return None
+    channel.send(tell="ready")
+    attendant = Attendant(lane, channel)
+    attendant.follow(heard)
+    attendant.listen(0.0)
+    return attendant
+
+
+def open_lane(lane: Lane, wanted: Callable[[], bool]) -> bool:
+    """Open the lane, waiting for a broker that is away; False if waiting won't help, or
+    once ``wanted``, which is called in between, says so."""
     import logging
 
     logger = logging.getLogger("caraway.worker")
@@ -84,7 +99,7 @@ def open_lane(lane: Lane, channel: Channel | None) -> bool:
             while time.monotonic() < until and not lane.draining:
                 # In steps: a signal doesn't end a sleep.
                 time.sleep(min(0.1, backoff))
-                if channel is not None and _gone(channel):
+                if not wanted():
                     return False
             backoff = min(backoff * 2, LONGEST_PAUSE)
         except CarawayError as exc:
@@ -95,12 +110,13 @@ def open_lane(lane: Lane, channel: Channel | None) -> bool:
     return False
 
 
-def _gone(channel: Channel) -> bool:
+def _hear(channel: Channel, heard: list[dict[str, Any]]) -> bool:
+    """Listen while the lane can't obey yet; False once it is to stop."""
     import select
 
     if select.select([channel], [], [], 0)[0]:
-        return any(m.get("do") == "stop" for m in channel.receive()) or channel.closed
-    return False
+        heard += channel.receive()
+    return not channel.closed and not any(order.get("do") == "stop" for order in heard)
 
 
 def _handle_signals(lane: Lane) -> None:

@@ -107,7 +107,7 @@ class SoloWorker:
         if self.stopping:
             lane.stop()
         _handle_signals(self)
-        if self.stopping or not open_lane(lane, None):
+        if self.stopping or not open_lane(lane, lambda: True):
             return 1 if not self.stopping else 0
         guardian.watch(owner.id)
         self._attendant = attendant = Attendant(lane, None, enforce_hard=True)
