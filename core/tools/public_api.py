@@ -26,6 +26,7 @@ MODULES = (
     "caraway.plugins",
     "caraway.plugins.specs",
     "caraway.testing",
+    "caraway.waking",
 )
 HEAD = """\
 # Every public name with its signature.  Written by core/tools/public_api.py; to change it,

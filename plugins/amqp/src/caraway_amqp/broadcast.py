@@ -5,7 +5,6 @@ See docs/reference/wire-format.md, "Remote control" and "Events".
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from caraway.errors import TransportError, TransportUnavailable
 from caraway.interfaces.transport import Broadcast, Subscription
 from caraway.message import Message, Notice, Topic
+from caraway.waking import Waker
 from caraway_amqp import frames
 from caraway_amqp.channel import Channel, Content
 from caraway_amqp.faults import LOCKED, MISMATCH, NOT_FOUND, ChannelClosed
@@ -164,9 +164,7 @@ class AmqpSubscription(Subscription):
         self._link: Link | None = None
         self._channel: Channel | None = None
         self._closed = False
-        self._ears, self._mouth = os.pipe()
-        os.set_blocking(self._ears, False)
-        os.set_blocking(self._mouth, False)
+        self._waker = Waker()
         try:
             self._open()
         except BaseException:
@@ -236,19 +234,12 @@ class AmqpSubscription(Subscription):
             left = deadline - monotonic()
             if left <= 0:
                 return []
-            link.wait(min(left, 1.0), also=self._ears)
-            try:
-                if os.read(self._ears, 4096):
-                    return []
-            except BlockingIOError:
-                pass
+            link.wait(min(left, 1.0), also=self._waker.fileno())
+            if self._waker.drain():
+                return []
 
     def wake(self) -> None:
-        try:
-            os.write(self._mouth, b"w")
-        except OSError:
-            # Full of wakes, or closed.
-            pass
+        self._waker.wake()
 
     def close(self) -> None:
         if self._closed:
@@ -257,8 +248,7 @@ class AmqpSubscription(Subscription):
         if self._link is not None:
             with self._link.lock:
                 self._link.close()
-        os.close(self._ears)
-        os.close(self._mouth)
+        self._waker.close()
 
 
 def _notice(found: Content, topics: Sequence[Topic]) -> Notice | None:

@@ -4,7 +4,6 @@ still takes its acknowledgements.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from caraway.errors import TransportError, TransportUnavailable
 from caraway.interfaces.transport import Consumer
 from caraway.message import Delivery, Owner, Publication, Settlement, Tag
+from caraway.waking import Waker
 from caraway_amqp import frames
 from caraway_amqp.arrivals import Arrival, Reader, again, consumer_of, number_of
 from caraway_amqp.channel import Channel
@@ -71,9 +71,7 @@ class AmqpConsumer(Consumer):
         self._serial = 0
         self._deleted: set[str] = set()
         self._closed = False
-        self._ears, self._mouth = os.pipe()
-        os.set_blocking(self._ears, False)
-        os.set_blocking(self._mouth, False)
+        self._waker = Waker()
 
     # -- the connection ----------------------------------------------------------------
 
@@ -360,11 +358,8 @@ class AmqpConsumer(Consumer):
         """Wait for something to read; True if woken instead."""
         with link.lock:
             link.tick()
-        link.wait(min(left, 1.0), also=self._ears)
-        try:
-            return bool(os.read(self._ears, 4096))
-        except BlockingIOError:
-            return False
+        link.wait(min(left, 1.0), also=self._waker.fileno())
+        return self._waker.drain()
 
     def _take(self, channel: Channel, limit: int) -> list[Delivery]:
         deliveries, held, read = channel.deliveries, self._held, self._reader.read
@@ -549,11 +544,7 @@ class AmqpConsumer(Consumer):
     # -- the end -----------------------------------------------------------------------
 
     def wake(self) -> None:
-        try:
-            os.write(self._mouth, b"w")
-        except OSError:
-            # Full of wakes, or closed.
-            pass
+        self._waker.wake()
 
     def close(self) -> None:
         if self._closed:
@@ -572,8 +563,7 @@ class AmqpConsumer(Consumer):
             self._held.clear()
             self._channel = self._link = None
             self._transport.consumers.discard(self)
-            os.close(self._ears)
-            os.close(self._mouth)
+            self._waker.close()
 
     def _give_all_back(self, channel: Channel) -> None:
         # A suspect that came while others are given back would go down with the

@@ -23,6 +23,7 @@ from caraway.errors import TransportError, TransportUnavailable
 from caraway.message import StoredResult
 from caraway.protocol.result import state_of
 from caraway.states import READY_STATES
+from caraway.waking import Waker
 from caraway_amqp import frames
 from caraway_amqp.arrivals import number_of
 from caraway_amqp.channel import Channel, Content
@@ -84,9 +85,7 @@ class ReplyQueue:
         self._waiting: dict[str, list[_Waiter]] = {}
         self._listener: _Waiter | None = None
         self._closed = False
-        self._ears, self._mouth = os.pipe()
-        os.set_blocking(self._ears, False)
-        os.set_blocking(self._mouth, False)
+        self._waker = Waker()
         _open.add(self)
 
     # -- the connection ----------------------------------------------------------------
@@ -149,9 +148,8 @@ class ReplyQueue:
         with link.lock:
             link.tick()
         # Not under the lock: whoever only looks must not wait for who waits.
-        link.wait(min(timeout, 1.0), also=self._ears)
-        with suppress(BlockingIOError):
-            os.read(self._ears, 4096)
+        link.wait(min(timeout, 1.0), also=self._waker.fileno())
+        self._waker.drain()
         with link.lock:
             while link.read():
                 pass
@@ -204,8 +202,7 @@ class ReplyQueue:
                     self._wake()
 
     def _wake(self) -> None:
-        with suppress(OSError):
-            os.write(self._mouth, b"w")
+        self._waker.wake()
 
     def _drop_expired(self, now: float, at_most: int) -> int:
         over: list[str] = []
@@ -337,8 +334,7 @@ class ReplyQueue:
                 # It expires by itself.
                 pass
             finally:
-                os.close(self._ears)
-                os.close(self._mouth)
+                self._waker.close()
 
 
 def _sound(channel: Channel) -> bool:
