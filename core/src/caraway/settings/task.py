@@ -143,7 +143,8 @@ class Tasks:
         celery="always sent",
     )
     task_send_sent_event = Setting(
-        BOOL, False, "The event task-sent is published for each task that is sent.",
+        BOOL, False, "The event task-sent is published for each task that is sent, by workers also "
+        "for the retries, callbacks and steps of chains that follow a run.",
         old=("CELERY_SEND_TASK_SENT_EVENT",),
     )  # fmt: skip
     task_default_delivery_mode = Setting(

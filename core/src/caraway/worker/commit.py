@@ -8,6 +8,7 @@ either unacknowledged and runs again, or completely done.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from caraway.errors import (
     TransportUnavailable,
 )
 from caraway.interfaces import Capability
-from caraway.message import Completion, Tag
+from caraway.message import Completion, Publication, Tag
 from caraway.worker.chords import settle
 from caraway.worker.lane_config import LONGEST_PAUSE
 
@@ -50,7 +51,8 @@ class Committer:
         consumer: settles.
         wait: called with seconds between two tries of `persist`; False gives up.
         substitute: makes, of a completion that can't be stored, one that can.
-        app: builds what follows from workflows; None if there are none.
+        app: builds what follows from workflows, and tells of it where its setting
+            ``task_send_sent_event`` is on; None if nothing follows.
 
     Attributes:
         apply: applies a batch none of which has a workflow, and returns the tags that were
@@ -79,8 +81,17 @@ class Committer:
             self.atomic = Capability.ATOMIC_COMMIT in transport.capabilities
         else:
             self.atomic = transport.shares_store(backend)
+        self._announce: Callable[[Sequence[Publication]], None] | None = None
+        if app is not None and app.conf.task_send_sent_event:
+            from caraway.events.sent import announce
+
+            self._announce = partial(announce, app)
         self.apply: Callable[[Sequence[Completion]], Sequence[Tag]] = (
-            consumer.commit if self.atomic else self.apply_in_steps
+            self.apply_in_steps
+            if not self.atomic
+            else consumer.commit
+            if self._announce is None
+            else self._commit_and_announce
         )
         self._app = app if backend is not None else None
 
@@ -99,6 +110,16 @@ class Committer:
         """Store, publish, settle: see the module's text."""
         self._store_and_publish(completions)
         return self._consumer.settle([c.settlement for c in completions])
+
+    def _commit_and_announce(self, completions: Sequence[Completion]) -> Sequence[Tag]:
+        """One atomic commit, after which monitors are told what follows."""
+        lost = self._consumer.commit(completions)
+        follow_ups = [
+            p for c in completions for p in c.publications if c.settlement.tag not in lost
+        ]
+        if follow_ups and self._announce is not None:
+            self._announce(follow_ups)
+        return lost
 
     def apply_settled(self, completions: Sequence[Completion]) -> None:
         """Apply completions whose messages were acknowledged before they ran."""
@@ -119,6 +140,8 @@ class Committer:
         follow_ups = [p for c in completions for p in c.publications]
         if follow_ups:
             self._transport.publish(follow_ups)
+            if self._announce is not None:
+                self._announce(follow_ups)
 
     def persist(
         self, normal: list[Completion], settled: list[Completion], failure: CarawayError
