@@ -42,6 +42,7 @@ class Link:
             `caraway_amqp.pacemaker`.
 
     Attributes:
+        able: names of what the broker says that it can do.
         chore: what is to be done now and then, with the lock held; see `watch`.
         every: how often, in seconds; and how often heartbeats are looked at.
 
@@ -118,6 +119,8 @@ class Link:
         transport = connection.transport
         self.frame_max: int = connection.frame_max
         self.heartbeat: int = connection.heartbeat
+        able = connection.server_properties.get("capabilities") or {}
+        self.able = frozenset(name for name, value in able.items() if value)
         self._rest = bytes(getattr(transport, "_read_buffer", b""))
         # py-amqp's object goes; its finalizer must not take the socket along.
         self.socket: socket.socket = transport.sock
