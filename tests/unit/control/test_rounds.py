@@ -27,9 +27,11 @@ def app() -> Iterator[Caraway]:
 class Node:
     """Answers like a worker, of Celery's kind: not among the broker's owners."""
 
-    def __init__(self, app: Caraway, name: str, answer: Any = "pong") -> None:
+    def __init__(
+        self, app: Caraway, name: str, answer: Any = "pong", abstains: bool = False
+    ) -> None:
         self.requests: list[Message] = []
-        self._app, self._name, self._answer = app, name, answer
+        self._app, self._name, self._answer, self._abstains = app, name, answer, abstains
         self._subscription = app.transport.broadcast().subscribe([Topic("celery.pidbox")])
         self._ended = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -47,6 +49,8 @@ class Node:
                 topic = Topic(reply_to["exchange"], reply_to["routing_key"], "direct")
                 body = msgspec.json.encode({self._name: self._answer})
                 headers = {"ticket": request["ticket"], "clock": 99}
+                if self._abstains:
+                    body, headers = b"{}", {**headers, "caraway-abstain": True}
                 wrong = {"ticket": "another"}
                 channel.publish([Notice(topic, Message(body, wrong))])
                 channel.publish([Notice(topic, Message(b"["))])
@@ -63,8 +67,8 @@ class Node:
 def nodes(app: Caraway) -> Iterator[Callable[..., Node]]:
     made: list[Node] = []
 
-    def make(name: str, answer: Any = "pong") -> Node:
-        made.append(Node(app, name, answer))
+    def make(name: str, answer: Any = "pong", abstains: bool = False) -> Node:
+        made.append(Node(app, name, answer, abstains))
         return made[-1]
 
     yield make
@@ -109,6 +113,35 @@ def test_a_limit_or_named_nodes_end_it_earlier(app: Caraway, nodes: Callable[...
     assert app.control.inspect("a@x", timeout=LONG).ping() == {"a@x": "pong"}
 
 
+def test_who_is_not_meant_says_so_and_is_not_waited_for(
+    app: Caraway, nodes: Callable[..., Node]
+) -> None:
+    nodes("a@x")
+    other = nodes("b@x", abstains=True)
+    heard: list[Any] = []
+    answers = app.control.ping(pattern="a@*", timeout=LONG, callback=heard.append)
+    assert answers == heard == [{"a@x": "pong"}]
+    assert app.control.ping(pattern="a@*", timeout=LONG, limit=1) == [{"a@x": "pong"}]
+    assert other.requests[0].headers["caraway-abstain"] is True
+    nodes("silent@x", answer=None)
+    began = time.monotonic()
+    assert app.control.ping(pattern="a@*", timeout=0.2) == [{"a@x": "pong"}]
+    assert time.monotonic() - began >= 0.2
+
+
+def test_only_of_patterns_everybody_is_to_say_something(
+    app: Caraway, nodes: Callable[..., Node]
+) -> None:
+    """Of a thousand workers, one that is named answers alone."""
+    node = nodes("a@x")
+    app.control.ping(timeout=LONG)
+    app.control.ping(["a@x"], timeout=LONG)
+    app.control.ping(["a@x"], pattern="a@*", timeout=LONG)
+    app.control.heartbeat(pattern="a@*")
+    app.control.ping(timeout=LONG)
+    assert [each.headers.get("caraway-abstain") for each in node.requests] == [None] * 5
+
+
 def test_a_request_is_celerys(app: Caraway, nodes: Callable[..., Node]) -> None:
     node = nodes("a@x")
     app.control.ping(timeout=LONG)
@@ -131,6 +164,7 @@ def test_a_request_is_celerys(app: Caraway, nodes: Callable[..., Node]) -> None:
     assert 0 < ping.headers["expires"] - time.time() <= LONG
     body = msgspec.json.decode(active.body)
     assert (body["pattern"], body["matcher"], body["arguments"]) == ("a@*", "glob", {"safe": True})
+    assert active.headers.keys() == {"clock", "expires", "caraway-abstain"}
     body = msgspec.json.decode(revoke.body)
     assert "ticket" not in body
     assert revoke.headers["expires"] == 0
@@ -261,12 +295,15 @@ OURS = {"a", "b"}
         (Round("x", {}, ["a", "celery"]), {"a"}, 1, 3, OURS, False),
         (Round("x", {}, None, "a*", "glob"), {"a"}, 1, 2, OURS, True),
         (Round("x", {}, None, "a*", "glob"), {"a"}, 1, 3, OURS, False),
+        # who doesn't match has said so
+        (Round("x", {}, None, "a*", "glob"), {"a"}, 2, 2, None, True),
+        (Round("x", {}, None, "a*", "glob"), {"a"}, 1, 2, None, False),
     ],
 )
 def test_when_a_round_is_complete(
     wanted: Round, nodes: set[str], count: int, reached: Any, ours: Any, complete: bool
 ) -> None:
-    assert _complete(wanted, nodes, count, None, reached, ours) is complete
+    assert _complete(wanted, nodes, count, reached, ours) is complete
 
 
 def test_a_worker_without_lanes_at_this_moment_is_no_reason_to_wait(

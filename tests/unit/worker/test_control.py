@@ -162,6 +162,31 @@ def test_only_who_is_meant_in_time_answers(ask: Ask, request_: Any, meant: bool)
     assert bool(ask.send(**request_)) is meant
 
 
+def test_who_is_not_meant_abstains_where_that_is_asked(ask: Ask) -> None:
+    other: dict[str, Any] = {"pattern": "x@*", "matcher": "glob"}
+    (notice,) = ask.send(headers={"caraway-abstain": True}, **other)
+    assert notice.topic == Topic(REPLIES, "t", "direct")
+    assert notice.message.body == b"{}"
+    assert notice.message.headers == {"ticket": "t", "clock": 1, "caraway-abstain": True}
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"pattern": "x@*", "matcher": "glob", "reply_to": None}, []),
+        ({"pattern": "x@*", "matcher": "glob", "headers": {"expires": 1}}, []),
+        ({"pattern": "w@*", "matcher": "glob"}, [{"w@test": {"ok": "pong"}}]),
+    ],
+)
+def test_nobody_abstains_who_is_meant_or_late_or_unheard(
+    ask: Ask, request_: dict[str, Any], said: list[Any]
+) -> None:
+    headers = {"caraway-abstain": True, **request_.pop("headers", {})}
+    sent = ask.send(headers=headers, **request_)
+    assert [msgspec.json.decode(each.message.body) for each in sent] == said
+    assert all("caraway-abstain" not in each.message.headers for each in sent)
+
+
 def test_an_answer_carries_the_ticket_and_a_clock_that_is_ahead(ask: Ask, worker: Worker) -> None:
     (notice,) = ask.send(headers={"clock": 500})
 

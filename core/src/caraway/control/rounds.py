@@ -3,6 +3,10 @@
 A round ends as soon as everybody who heard the request has answered.  Who that is, brokers
 know in two ways: some count whom a broadcast reached, and some list the live owners, of
 which each worker of ours is one.  Where a broker knows neither, the time decides.
+
+Who is reached and not meant says nothing, as Celery's workers do.  Where a pattern leaves
+open who is meant, we ask for a word from those, too (`ABSTAIN`): else their silence would
+have to be waited for.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ Answers = list[dict[str, Any]]
 """``[{node: answer}, ...]``."""
 
 MATCHERS = ("glob", "pcre")
+ABSTAIN = "caraway-abstain"
+"""Header of a request: who isn't meant answers nothing, which is an empty object; of an
+answer: this is one such."""
 _GRACE = 0.4
 """Seconds after the last answer for which more are waited for, where the broker knows of no
 worker at all."""
@@ -103,13 +110,18 @@ def ask(
     channel: Broadcast = app.transport.broadcast()
     answers: Answers = []
     nodes: set[str] = set()
+    abstained = 0
     subscription = channel.subscribe([Topic(exchange, ticket, "direct")])
     try:
         end = time.monotonic() + timeout
         reached = channel.publish([_notice(app, wanted, more, timeout)])
         ours = _ours(app)
         heard = 0.0
-        while not _complete(wanted, nodes, len(answers), limit, reached, ours):
+        while True:
+            if limit and len(answers) >= limit:
+                break
+            if _complete(wanted, nodes, len(answers) + abstained, reached, ours):
+                break
             left = end - time.monotonic()
             if left <= 0:
                 break
@@ -122,6 +134,9 @@ def ask(
             for notice in subscription.receive(left):
                 answer = _answer(app, notice.message, ticket)
                 if answer is None:
+                    continue
+                if notice.message.headers.get(ABSTAIN):
+                    abstained += 1
                     continue
                 answers.append(answer)
                 nodes.update(answer)
@@ -144,11 +159,13 @@ def _notice(app: Caraway, wanted: Round, more: dict[str, Any], timeout: float) -
         "matcher": wanted.matcher,
         **more,
     }
-    headers = {
+    headers: dict[str, Any] = {
         "clock": app.clock.forward(),
         # For those who hear of it too late to be waited for.
         "expires": time.time() + timeout if timeout else 0,
     }
+    if more and wanted.pattern is not None and wanted.destination is None:
+        headers[ABSTAIN] = True
     return Notice(requests(app), Message(msgspec.json.encode(body), headers))
 
 
@@ -183,13 +200,10 @@ def _complete(
     wanted: Round,
     nodes: set[str],
     count: int,
-    limit: int | None,
     reached: int | None,
     ours: set[str] | None,
 ) -> bool:
-    """True if no further answer is to be expected."""
-    if limit and count >= limit:
-        return True
+    """True if no further answer is to be expected; abstentions are counted, too."""
     if wanted.destination is not None and nodes.issuperset(wanted.destination):
         return True
     if reached is not None and count >= reached:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from caraway.control.commands import COMMANDS, ControlState, control_command, inspect_command
-from caraway.control.rounds import matches, requests
+from caraway.control.rounds import ABSTAIN, matches, requests
 from caraway.message import Message, Notice, Topic
 from caraway.worker import answers, commands  # noqa: F401 - they fill the table
 
@@ -81,7 +81,11 @@ class ControlThread(threading.Thread):
         headers = message.headers
         try:
             request = msgspec.json.decode(message.body, type=dict[str, Any])
-            if not self._is_meant(request) or _is_late(headers):
+            if _is_late(headers):
+                return
+            if not self._is_meant(request):
+                if headers.get(ABSTAIN):
+                    self._reply(request, {}, channel, {ABSTAIN: True})
                 return
             if type(headers.get("clock")) is int:
                 clock.adjust(headers["clock"])
@@ -89,13 +93,18 @@ class ControlThread(threading.Thread):
         except (msgspec.MsgspecError, TypeError, ValueError) as exc:
             logging.getLogger("caraway.worker").warning("remote control: bad request: %s", exc)
             return
+        self._reply(request, {self._node: answer}, channel, {})
+
+    def _reply(
+        self, request: dict[str, Any], answer: Any, channel: Broadcast, more: dict[str, Any]
+    ) -> None:
         reply_to = request.get("reply_to")
         if isinstance(reply_to, dict):
-            ticket = request.get("ticket")
+            clock = self._supervisor.app.clock
             topic = Topic(str(reply_to.get("exchange")), str(reply_to.get("routing_key")), "direct")
-            body = msgspec.json.encode({self._node: answer}, enc_hook=repr)
-            reply = Message(body, {"ticket": ticket, "clock": clock.forward()})
-            channel.publish([Notice(topic, reply)])
+            body = msgspec.json.encode(answer, enc_hook=repr)
+            headers = {"ticket": request.get("ticket"), "clock": clock.forward(), **more}
+            channel.publish([Notice(topic, Message(body, headers))])
 
     def _is_meant(self, request: dict[str, Any]) -> bool:
         """As Celery's mailbox: who is named; else who matches; else all."""

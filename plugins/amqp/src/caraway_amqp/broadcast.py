@@ -19,6 +19,7 @@ from caraway_amqp.channel import Channel, Content
 from caraway_amqp.faults import LOCKED, MISMATCH, NOT_FOUND, ChannelClosed
 from caraway_amqp.frames import content, method, publish_to, read_content, short
 from caraway_amqp.link import Link
+from caraway_amqp.roll import Roll
 from caraway_amqp.tables import dump_table
 from caraway_amqp.topology import bind_queue, declare_exchange, declare_queue
 
@@ -89,12 +90,11 @@ class AmqpBroadcast(Broadcast):
         self._names = Names(transport.settings)
         self._known: tuple[Link | None, set[str]] = (None, set())
 
-    def publish(self, notices: Sequence[Notice]) -> None:
+    def publish(self, notices: Sequence[Notice]) -> int | None:
         for tries in (1, 2):
             with self._transport.publisher.asking(10.0) as channel:
                 try:
-                    self._publish(channel, notices)
-                    return
+                    return self._publish(channel, notices)
                 except ChannelClosed as exc:
                     # Who subscribed was the last, and the exchange went with it.
                     self._known = (None, set())
@@ -103,8 +103,9 @@ class AmqpBroadcast(Broadcast):
                 except TransportUnavailable:
                     if tries == 2:
                         raise
+        return None
 
-    def _publish(self, channel: Channel, notices: Sequence[Notice]) -> None:
+    def _publish(self, channel: Channel, notices: Sequence[Notice]) -> int | None:
         link = channel.link
         link.read()
         if link.blocked:
@@ -114,30 +115,45 @@ class AmqpBroadcast(Broadcast):
         if self._known[0] is not link:
             self._known = (link, set())
         known = self._known[1]
-        data = []
-        for notice in notices:
-            topic = notice.topic
+        for topic in dict.fromkeys(notice.topic for notice in notices):
             if topic.exchange not in known:
                 declare(link, channel, self._names.exchange(topic))
                 known.add(topic.exchange)
-            message = notice.message
-            if "delivery_mode" not in message.properties:
-                properties = {**message.properties, "delivery_mode": 1}
-                message = Message(
-                    message.body, message.headers, message.content_type,
-                    message.content_encoding, properties,
-                )  # fmt: skip
-            try:
-                data.append(publish_to(channel.number, topic.exchange, topic.routing_key))
-                data.append(content(channel.number, message, {}, link.frame_max))
-            except (ValueError, TypeError, OverflowError) as exc:
-                raise TransportError(f"a notice can't be written: {exc}") from exc
+        number = channel.number
+        try:
+            written = [_content(channel, notice.message) for notice in notices]
+            targets = [publish_to(number, each.topic.exchange, each.topic.routing_key)
+                       for each in notices]  # fmt: skip
+        except (ValueError, TypeError, OverflowError) as exc:
+            raise TransportError(f"a notice can't be written: {exc}") from exc
+        if len(notices) == 1 and is_request(notices[0].topic):
+            return Roll(notices[0].topic.exchange).send(channel, written[0])
+        data = [part for both in zip(targets, written, strict=True) for part in both]
         # What is answered after it says that the broker has routed it all.
-        data.append(method(channel.number, frames.BASIC_QOS, bytes(7)))
+        data.append(method(number, frames.BASIC_QOS, bytes(7)))
         channel.answer(b"".join(data), frames.BASIC_QOS_OK, timeout=10.0)
+        return None
 
     def subscribe(self, topics: Iterable[Topic], *, name: str = "") -> AmqpSubscription:
         return AmqpSubscription(self._transport, self._names, list(topics), name)
+
+
+def is_request(topic: Topic) -> bool:
+    """Requests of remote control: who hears them is counted, where that can be."""
+    return topic.kind == "fanout" and topic.exchange.endswith(".pidbox")
+
+
+def _content(channel: Channel, message: Message) -> bytes:
+    if "delivery_mode" not in message.properties:
+        properties = {**message.properties, "delivery_mode": 1}
+        message = Message(
+            message.body,
+            message.headers,
+            message.content_type,
+            message.content_encoding,
+            properties,
+        )
+    return content(channel.number, message, {}, channel.link.frame_max)
 
 
 def declare(link: Link, channel: Channel, exchange: bytes) -> None:
@@ -206,6 +222,10 @@ class AmqpSubscription(Subscription):
         channel.call(frames.QUEUE_DECLARE, declared, frames.QUEUE_DECLARE_OK)
         for topic in self._topics:
             declare(link, channel, self._names.exchange(topic))
+            # What outlives its connection may be bound from before, and would hear all twice.
+            own = is_request(topic) and exclusive and not durable
+            if own and Roll(topic.exchange).enroll(channel, queue, self._transport.log()):
+                continue
             key = "" if topic.kind == "fanout" else topic.routing_key
             bound = bind_queue(queue, topic.exchange, key)
             channel.call(frames.QUEUE_BIND, bound, frames.QUEUE_BIND_OK)
@@ -262,5 +282,12 @@ def _notice(found: Content, topics: Sequence[Topic]) -> Notice | None:
         message, _ = read_content(header, body)
     except ValueError:
         return None
+    for topic in topics:
+        if is_request(topic):
+            roll = Roll(topic.exchange)
+            if exchange in (topic.exchange, roll.name):
+                return Notice(topic, message)
+            if not exchange and key == roll.name:
+                return None  # the roll is no queue to write to
     kinds = [topic.kind for topic in topics if topic.exchange == exchange]
     return Notice(Topic(exchange, key, kinds[0] if kinds else "topic"), message)
