@@ -24,6 +24,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=4,
     broker_transport_options=json.loads(os.environ.get("INTEROP_OPTIONS", "{}")),
+    control_exchange=os.environ.get("INTEROP_CONTROL", "celery"),
     result_expires=3600,
     worker_hijack_root_logger=False,
 )
