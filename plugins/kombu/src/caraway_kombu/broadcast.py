@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from threading import Event, RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from caraway_kombu.link import Link
     from caraway_kombu.transport import KombuTransport
 
+dumps: Any = import_module("kombu.utils.json").dumps
 _SLICE = (0.01, 0.2)
 """Seconds that kombu is let wait at a time, at first and at most: it can't be woken."""
 
@@ -87,6 +90,44 @@ class Names:
         return queue
 
 
+@contextmanager
+def _as_published(channel: Any, exchange: str) -> Iterator[list[int]]:
+    """Redis says who got what is published; kombu doesn't pass it on."""
+    del exchange
+    reached: list[int] = []
+
+    def put(exchange: str, message: Any, routing_key: str, **_: Any) -> None:
+        topics, text = channel._get_publish_topics(exchange, routing_key), dumps(message)
+        with channel.conn_or_acquire() as client:
+            reached.append(sum(client.publish(topic, text) for topic in topics))
+
+    if not hasattr(channel, "_get_publish_topics"):
+        yield reached
+        return
+    channel._put_fanout = put
+    try:
+        yield reached
+    finally:
+        del channel._put_fanout
+
+
+@contextmanager
+def _as_bound(channel: Any, exchange: str) -> Iterator[list[int]]:
+    """Queues of a table that all share; of those that are gone, too."""
+
+    def count() -> int:
+        return len({row[2] for row in channel.get_table(exchange)})
+
+    reached = [count()]
+    yield reached
+    reached.append(count())
+
+
+_COUNTED = {"redis": _as_published, "sentinel": _as_published, "filesystem": _as_bound}
+"""By transport, what tells who was reached while it is open.  Of the others it isn't proven
+that their tables have everybody."""
+
+
 class KombuBroadcast(Broadcast):
     """See `Broadcast`; on the publisher's connection."""
 
@@ -96,22 +137,26 @@ class KombuBroadcast(Broadcast):
         self._names = Names(settings, transport.address.facts.events)
         self._known: tuple[int, set[str]] = (0, set())
 
-    def publish(self, notices: Sequence[Notice]) -> None:
-        self._transport.exchange(lambda link: self._publish(link, notices), 10.0)
+    def publish(self, notices: Sequence[Notice]) -> int | None:
+        return self._transport.exchange(lambda link: self._publish(link, notices), 10.0)
 
-    def _publish(self, link: Link, notices: Sequence[Notice]) -> None:
+    def _publish(self, link: Link, notices: Sequence[Notice]) -> int | None:
         for tries in (1, 2):
             try:
+                total: int | None = 0
                 for notice in notices:
-                    self._put(link, notice)
-                return
+                    reached = self._put(link, notice)
+                    total = None if total is None or reached is None else total + reached
+                return total
             except Exception as exc:
                 link.close()
                 # The exchange may have gone with its last subscriber.
                 if tries == 2:
                     raise link.fault(exc) from exc
+        return None
 
-    def _put(self, link: Link, notice: Notice) -> None:
+    def _put(self, link: Link, notice: Notice) -> int | None:
+        """Publish one; return how many were reached, where that can be told of a request."""
         channel = link.channel()
         if self._known[0] != link.generation:
             self._known = (link.generation, set())
@@ -126,7 +171,15 @@ class KombuBroadcast(Broadcast):
                 message.body, message.headers, message.content_type, message.content_encoding,
                 {**properties, "delivery_mode": 1},
             )  # fmt: skip
-        link.put(message, {}, topic.routing_key, topic.exchange)
+        counted = None
+        if topic.kind == "fanout" and topic.exchange.endswith(".pidbox"):
+            counted = _COUNTED.get(self._transport.address.facts.scheme)
+        if counted is None:
+            link.put(message, {}, topic.routing_key, topic.exchange)
+            return None
+        with counted(channel, topic.exchange) as reached:
+            link.put(message, {}, topic.routing_key, topic.exchange)
+        return max(reached, default=None)
 
     def subscribe(self, topics: Iterable[Topic], *, name: str = "") -> KombuSubscription:
         return KombuSubscription(self._transport, self._names, tuple(topics), name)
