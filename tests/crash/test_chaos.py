@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from caraway.states import READY_STATES
+
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(420)]
 
 TASKS = int(os.environ.get("CARAWAY_CHAOS_TASKS", "0"))
@@ -73,9 +75,15 @@ def test_nothing_is_lost_and_only_what_ran_runs_again(
 
     def all_final() -> bool:
         stored = app.backend.get(ids)
+        other = [s for s in stored.values() if s.state in READY_STATES and s.state != "SUCCESS"]
+        assert not other, (len(other), other[0], app.transport.dead())
         return len(stored) == tasks and all(s.state == "SUCCESS" for s in stored.values())
 
-    wait_until(all_final, timeout=240, every=0.5)
+    try:
+        wait_until(all_final, timeout=240, every=0.5)
+    except AssertionError:
+        print(app.transport.stats(), app.transport.owners())
+        raise
     for n, result in list(enumerate(results))[:: max(1, tasks // 500)]:
         assert result.get(timeout=5) == n
     wait_until(lambda: _empty(app), timeout=20, every=0.2)
