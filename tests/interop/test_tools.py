@@ -70,7 +70,7 @@ def test_the_command_line_asks_and_is_answered(ask: Any) -> None:
     assert inspect("conf")["task_default_queue"] == "watched"
     assert "caraway" in inspect("report")["ok"]
     assert inspect("clock")["clock"] > 0
-    ask("cli", args=["control", "terminate", "-d", NODE, "SIGTERM", running])
+    ask("cli", args=["control", "terminate", "-d", NODE, "SIGKILL", running])
     with pytest.raises(ClientError) as caught:
         ask("get", id=running)
     assert caught.value.name == "TaskRevokedError"

@@ -178,7 +178,14 @@ class MaxRetriesExceededError(TaskError):
 
 
 class TaskRevokedError(TaskError):
-    """The task was revoked before it ran, or terminated while it ran."""
+    """The task was revoked before it ran, or terminated while it ran.
+
+    Attributes:
+        signum: number of the signal that terminated it; None if none did, and in results,
+            which don't tell.
+    """
+
+    signum: int | None = None
 
 
 class ChordError(TaskError):
@@ -259,7 +266,13 @@ class WorkerLostError(Exception):
 
 
 class Terminated(Exception):
-    """The run was ended because somebody asked for it."""
+    """Raised inside a task that somebody terminates, so that it can clean up.
+
+    Attributes:
+        signum: number of the signal that was asked for; None if the worker had to stop.
+    """
+
+    signum: int | None = None
 
 
 # -- worker ----------------------------------------------------------------------------

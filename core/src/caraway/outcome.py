@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from caraway import states
+from caraway.errors import TaskRevokedError, Terminated
 
 
 class Outcome(Struct, gc=False):
@@ -63,3 +64,32 @@ MEANING: Final[dict[str, Meaning]] = {
     states.REJECTED: Meaning("reject", stored=False, links=""),
 }
 """One row per state.  ``REJECTED`` with ``requeue`` releases instead."""
+
+
+def revoked(
+    why: str, signum: int | None = None, cause: BaseException | None = None
+) -> TaskRevokedError:
+    """The error of a task that was revoked: ``revoked``, ``expired`` or ``terminated``, the
+    last by a signal.  A cause lends its traceback: where the task was."""
+    error = TaskRevokedError(why)
+    error.signum = signum
+    return error if cause is None else error.with_traceback(cause.__traceback__)
+
+
+def terminated_by(signum: int) -> type[Terminated]:
+    """The class of `Terminated` for a signal: what is raised in another thread is a class,
+    and can't be given anything."""
+    made = _terminated_by.get(signum)
+    if made is None:
+        parts = {
+            "__module__": Terminated.__module__,
+            "__qualname__": "Terminated",
+            "__doc__": Terminated.__doc__,
+            "__reduce__": lambda self: (Terminated, self.args),
+            "signum": signum,
+        }
+        made = _terminated_by[signum] = type("Terminated", (Terminated,), parts)
+    return made
+
+
+_terminated_by: dict[int, type[Terminated]] = {}

@@ -23,8 +23,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from caraway import states
-from caraway.errors import EncodeError, Ignore, Reject, Retry, TaskRevokedError
-from caraway.outcome import Outcome
+from caraway.errors import (
+    EncodeError,
+    Ignore,
+    Reject,
+    Retry,
+    TaskRevokedError,
+    Terminated,
+)
+from caraway.outcome import Outcome, revoked
 from caraway.request import Request, current_request
 from caraway.states import SUCCESS
 
@@ -238,6 +245,8 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
         return ended(request, outcome, exc, info)
 
     def raised(request: Request, exc: BaseException, runtime: float) -> Outcome:
+        if isinstance(exc, Terminated) and exc.signum is not None:
+            return failed(request, revoked("terminated", exc.signum, exc), runtime)
         if isinstance(exc, Retry):
             return retried(request, exc, runtime)
         if isinstance(exc, Ignore):

@@ -17,7 +17,7 @@ import pytest
 APP = """
 import asyncio, os, time
 from caraway import Caraway
-from caraway.errors import Ignore, Reject
+from caraway.errors import Ignore, Reject, SoftTimeLimitExceeded, Terminated
 
 app = Caraway("site", broker="sqlite:///broker.db", worker_shutdown_timeout=5.0, broker_lease=3.0)
 
@@ -106,6 +106,40 @@ def hogs(millions):
     # One operation of the interpreter: nothing else in this process runs meanwhile.
     open("hogging", "w").close()
     return 10 ** (millions * 10**6) > 0
+
+@app.task
+def stubborn(file, seconds, swallows=1000):
+    with open(file, "a") as runs:
+        runs.write("x")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            while time.monotonic() < end:
+                time.sleep(0.01)
+        except BaseException:
+            swallows -= 1
+            if swallows < 0:
+                raise
+    return "end"
+
+stubborn_early = app.task(name="site_app.stubborn_early", acks_late=False)(stubborn.run)
+
+@app.task(autoretry_for=(Exception,))
+def tidy(file, seconds):
+    open(file, "w").close()
+    try:
+        time.sleep(seconds)
+    except Terminated as exc:
+        open(f"{file}-{exc.signum}", "w").close()
+        raise
+
+@app.task
+def hurries(file):
+    open(file, "w").close()
+    try:
+        time.sleep(30)
+    except SoftTimeLimitExceeded:
+        return "in time"
 
 from caraway.control import inspect_command
 

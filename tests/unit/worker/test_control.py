@@ -43,7 +43,7 @@ class Worker:
     def __init__(self, app: Caraway) -> None:
         self.app = app
         self.told: list[dict[str, Any]] = []
-        self.terminated: set[str] = set()
+        self.terminated: dict[str, int] = {}
         self.lanes: dict[int, Any] = {}
         self.tally = Tally()
         self.target = 2
@@ -70,8 +70,8 @@ class Worker:
     def ask_lanes(self, **_: Any) -> dict[int, Any]:
         return self.jobs
 
-    def terminate(self, ids: set[str]) -> None:
-        self.terminated |= ids
+    def terminate(self, ids: set[str], signum: int) -> None:
+        self.terminated |= dict.fromkeys(ids, signum)
 
     def resize(self, target: int) -> int:
         self.target = target
@@ -206,7 +206,7 @@ def test_good_commands_are_obeyed(ask: Ask, worker: Worker) -> None:
     assert "ok" in ask("time_limit", task_name="work", hard=3, soft="2")
     assert worker.told == [{"do": "time_limit", "task": "work", "hard": 3.0, "soft": 2.0}]
     assert "ok" in ask("terminate", task_id="a", signal="KILL")
-    assert worker.terminated == {"a"}
+    assert worker.terminated == {"a": 9}
     ask("pool_grow", n=3)
     assert worker.target == 5
     ask("pool_shrink", n=1)
@@ -245,7 +245,21 @@ def test_stamps_can_be_revoked(ask: Ask, worker: Worker) -> None:
     ask("revoke_by_stamped_headers", headers={"customer": 7}, terminate=True)
 
     assert worker.told == [{"do": "revoke_stamps", "stamps": {"customer": ["7"]}}]
-    assert worker.terminated == {"1"}
+    assert worker.terminated == {"1": 15}
+
+
+@pytest.mark.parametrize("signal", ["SIGNAL", "SIGSTOP", "CHLD", 0, 1000, [], ""])
+def test_a_signal_that_ends_no_task_is_refused_and_nothing_is_done(
+    ask: Ask, worker: Worker, signal: Any
+) -> None:
+    said = ask("revoke", task_id="a", terminate=True, signal=signal)
+    stamped = ask("revoke_by_stamped_headers", headers={"x": 1}, terminate=True, signal=signal)
+
+    for answer in (said, stamped):
+        assert "SIGKILL kills its process" in answer["error"]
+    assert (worker.told, worker.terminated) == ([], {})
+    assert not worker.app.transport.revoked(["a"])
+    assert "ok" in ask("revoke", task_id="a", signal=signal), "only a termination has a signal"
 
 
 def test_queues_are_added_and_cancelled(ask: Ask, worker: Worker) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from caraway import Caraway, states
+from caraway import Caraway, signals, states
 from caraway.message import Delivery, Message, Owner, new_owner_id
 from caraway.protocol.times import iso
 from caraway.worker.board import Board
@@ -47,9 +47,9 @@ def result(intake: Intake, completion: Any) -> tuple[str, str]:
 
 def test_a_message_whose_run_was_ended_at_its_limit_does_not_run_again(intake: Intake) -> None:
     orders = Orders()
-    orders.keep({"do": "ended", "limits": {"me": 1.5}})
+    orders.keep({"do": "ended", "runs": {"me": ["timed out", 1.5]}})
     (told,) = orders
-    intake.ended.update(told["limits"])
+    intake.ended.update(told["runs"])
 
     jobs, (judged,) = intake.admit([delivery(intake, attempt=2)])
 
@@ -57,8 +57,27 @@ def test_a_message_whose_run_was_ended_at_its_limit_does_not_run_again(intake: I
     assert result(intake, judged) == (states.FAILURE, "TimeLimitExceeded")
 
 
+def test_one_that_was_terminated_is_told_of_as_that(intake: Intake) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    def hear(request: Any, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:
+        told.append((request.id, terminated, signum, expired))
+
+    signals.task_revoked.connect(hear)
+    intake.revoke(["me"])
+    intake.ended["me"] = ["terminated", 9]
+    try:
+        jobs, (judged,) = intake.admit([delivery(intake, attempt=2)])
+    finally:
+        signals.task_revoked.disconnect(hear)
+
+    assert jobs == []
+    assert result(intake, judged) == (states.REVOKED, "TaskRevokedError")
+    assert told == [("me", True, 9, False)]
+
+
 def test_a_new_message_of_that_task_runs(intake: Intake) -> None:
-    intake.ended["me"] = 1.5
+    intake.ended["me"] = ["timed out", 1.5]
 
     jobs, judged = intake.admit([delivery(intake)])
 

@@ -298,11 +298,11 @@ class Caraway(Components):
         Args:
             task_ids: one or more.
             terminate: end them if they run.
-            signal: of the termination; default ``TERM``.
+            signal: how: see `caraway.control.Control.revoke`; None is ``SIGTERM``.
         """
         ids = [task_ids] if isinstance(task_ids, str) else list(task_ids)
         if ids:
-            self.control.revoke(ids, terminate=terminate, signal=signal or "TERM")
+            self.control.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
 
     # -- time --------------------------------------------------------------------------
 

@@ -12,7 +12,14 @@ from caraway.cli.program import Program, pass_program
 @click.command("revoke")
 @click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
 @click.option("--terminate", is_flag=True, help="End it, too, if it runs.")
-@click.option("-s", "--signal", default="SIGTERM", hidden=True, help="Accepted, as in Celery.")
+@click.option(
+    "-s",
+    "--signal",
+    default="SIGTERM",
+    metavar="NAME",
+    help="How: SIGTERM raises Terminated in the task, SIGUSR1 has its soft time limit pass, "
+    "SIGKILL kills its process.  [SIGTERM]",
+)
 @pass_program
 def command(program: Program, task_ids: tuple[str, ...], *, terminate: bool, signal: str) -> None:
     """Keep tasks from running.
@@ -24,6 +31,7 @@ def command(program: Program, task_ids: tuple[str, ...], *, terminate: bool, sig
     Examples:
       caraway revoke 5a0c3f0e-...
       caraway revoke 5a0c3f0e-... --terminate
+      caraway revoke 5a0c3f0e-... --terminate --signal SIGKILL
       caraway queues peek mail --json | jq -r '.[].id' | caraway revoke -
     """
     from caraway.cli import broker

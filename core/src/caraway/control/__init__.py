@@ -15,6 +15,7 @@ from caraway.control.commands import (
     control_command,
     inspect_command,
 )
+from caraway.control.ending import signal_number
 from caraway.control.inspect import Inspect
 from caraway.control.rounds import Answers, Round, ask, send
 
@@ -136,10 +137,24 @@ class Control:
         """Have tasks never run; with ``terminate``, end them if they run.
 
         The revocation is kept by the broker, where it can: a worker that starts later
-        honours it too.  ``signal`` is Celery's and has no effect here.
+        honours it too.
+
+        Args:
+            task_id: one or more.
+            destination: as for `broadcast`; the broker keeps it for all all the same.
+            terminate: end them if they run.
+            signal: how, by name or number: ``SIGTERM`` raises
+                `caraway.errors.Terminated` in the task, ``SIGUSR1`` has its soft time
+                limit pass, ``SIGKILL`` and most others kill its process.
+            **options: of `broadcast`.
+
+        Raises:
+            ImproperlyConfigured: there is no such signal, or none that ends a task.
         """
         from caraway.interfaces import Capability
 
+        if terminate:
+            signal_number(signal)
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
         transport = self._app.transport
         if Capability.REVOKE in transport.capabilities:
@@ -175,7 +190,12 @@ class Control:
             terminate: as for `revoke`.
             signal: as for `revoke`.
             **options: of `broadcast`.
+
+        Raises:
+            ImproperlyConfigured: as `revoke`.
         """
+        if terminate:
+            signal_number(signal)
         arguments = {"headers": dict(headers), "terminate": terminate, "signal": signal}
         return self.broadcast("revoke_by_stamped_headers", arguments, destination, **options)
 

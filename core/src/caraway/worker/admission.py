@@ -12,7 +12,17 @@ from msgspec import Struct
 
 from caraway.message import Delivery
 
-Kind = Literal["run", "park", "expired", "revoked", "exhausted", "timed out", "later", "check"]
+Kind = Literal[
+    "run",
+    "park",
+    "expired",
+    "revoked",
+    "exhausted",
+    "timed out",
+    "terminated",
+    "later",
+    "check",
+]
 
 
 class Verdict(Struct, frozen=True):
@@ -21,10 +31,11 @@ class Verdict(Struct, frozen=True):
     Attributes:
         kind: ``run``; ``park`` (unreadable, unknown task); ``expired``; ``revoked``;
             ``exhausted`` (delivered too often); ``timed out`` (a run of it was ended
-            at the limit ``delay``); ``later`` (release for ``delay`` seconds);
+            at the limit ``delay``); ``terminated`` (likewise, by the signal ``delay``);
+            ``later`` (release for ``delay`` seconds);
             ``check`` (delivered before: see whether it ended meanwhile).
         reason: for the dead letter or the log.
-        delay: seconds, for ``later`` and ``timed out``.
+        delay: seconds, for ``later`` and ``timed out``; a signal's number for ``terminated``.
     """
 
     kind: Kind

@@ -41,7 +41,7 @@ def hello(state: ControlState, from_node: str, revoked: Any = None, **_: Any) ->
     worker = state.worker
     if isinstance(revoked, dict) and revoked:
         ids = [str(task_id) for task_id in revoked]
-        worker.post(lambda: worker.tell_lanes(do="revoke", ids=ids, terminate=False))
+        worker.post(lambda: worker.tell_lanes(do="revoke", ids=ids))
     return {"clock": state.app.clock.forward(), "revoked": dict(worker.orders.revoked)}
 
 

@@ -14,7 +14,9 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from caraway.control.ending import way_of
 from caraway.errors import CarawayError, SoftTimeLimitExceeded, Terminated, TimeLimitExceeded
+from caraway.outcome import terminated_by
 from caraway.worker.draining import cut_short
 from caraway.worker.intake import LONG
 from caraway.worker.jobs import describe
@@ -125,12 +127,12 @@ class Attendant(threading.Thread):
             lane.stop(hard=bool(message.get("hard")), code=int(message.get("code", 0)))
         elif what == "revoke":
             lane.intake.revoke(message["ids"])
-            if message.get("terminate"):
-                self._terminate(set(message["ids"]))
+        elif what == "terminate":
+            self._terminate(set(message["ids"]), int(message["signum"]))
         elif what == "revoke_stamps":
             lane.intake.revoke_stamps(message["stamps"])
         elif what == "ended":
-            lane.intake.ended.update(message["limits"])
+            lane.intake.ended.update(message["runs"])
         elif what == "ask":
             self._answer(message)
         elif what == "events":
@@ -154,11 +156,18 @@ class Attendant(threading.Thread):
             answer = describe(self._lane, safe=bool(message.get("safe")))
             self._channel.send(tell="answer", ticket=message["ticket"], answer=answer)
 
-    def _terminate(self, ids: set[str]) -> None:
+    def _terminate(self, ids: set[str], signum: int) -> None:
+        way = way_of(signum)
+        exc = SoftTimeLimitExceeded if way == "limit" else terminated_by(signum)
         for job in list(self._lane.in_flight.values()):
             if job.delivery.message.headers.get("id") in ids and job.started and not job.seconds:
-                job.interrupted = "terminated"
-                self._lane.executor.interrupt(job, Terminated)
+                if way != "limit":
+                    job.interrupted, job.signum = "terminated", signum
+                if way == "kill":
+                    # We are told of it only where nobody can be killed for it.
+                    self._doomed.append(job)
+                else:
+                    self._lane.executor.interrupt(job, exc)
 
     def _report(self, now: float) -> None:
         """Counters by task name, since the start, go to the supervisor's metrics."""
@@ -187,7 +196,12 @@ class Attendant(threading.Thread):
         if lane.events is not None and lane.in_flight:
             lane.events.running(list(lane.in_flight.values()))
         if self._enforce_hard and lane.draining:
-            self._cut_short(now)
+            self._cut_short()
+        for job in list(self._doomed):
+            if job.seconds:
+                self._doomed.remove(job)
+            else:
+                self._insist(job, now, terminated_by(job.signum) if job.signum else Terminated)
         if longest and lane.executor.inline:
             lane.board.tick(now, now - longest)
             if longest >= LONG and not lane.draining:
@@ -210,7 +224,7 @@ class Attendant(threading.Thread):
             self._insist_after[tag] = now + 1.0
             self._lane.executor.interrupt(job, exc)
 
-    def _cut_short(self, now: float) -> None:
+    def _cut_short(self) -> None:
         """A stop that is over its time: give back what runs, then end it."""
         lane = self._lane
         running = [j for j in list(lane.in_flight.values()) if j.started and not j.seconds]
@@ -218,9 +232,6 @@ class Attendant(threading.Thread):
             self._doomed += running
         if self._doomed:
             lane.try_commit()
-        for job in self._doomed:
-            if not job.seconds:
-                self._insist(job, now, Terminated)
 
     def _renew(self, now: float) -> None:
         owner = self._lane.config.owner

@@ -6,13 +6,14 @@ know of it leaves alone.
 
 from __future__ import annotations
 
-import signal as signals
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from caraway.control.commands import ControlState, control_command
+from caraway.control.ending import signal_name, signal_number
+from caraway.errors import ImproperlyConfigured
 from caraway.message import Queue
 
 
@@ -43,15 +44,20 @@ def revoke(
     signal: Any = None,
     **_: Any,
 ) -> Any:
-    del signal  # what a termination does is the pool's affair
     ids = _ids(task_id)
+    signum = 0
+    if terminate:
+        try:
+            signum = signal_number(signal)
+        except ImproperlyConfigured as exc:
+            return no(str(exc))
     _keep_revoked(state, ids)
     worker = state.worker
 
     def do() -> None:
-        worker.tell_lanes(do="revoke", ids=ids, terminate=False)
+        worker.tell_lanes(do="revoke", ids=ids)
         if terminate:
-            worker.terminate(set(ids))
+            worker.terminate(set(ids), signum)
 
     worker.post(do)
     return ok(f"{'terminated' if terminate else 'revoked'} {', '.join(ids)}")
@@ -74,11 +80,10 @@ def _keep_revoked(state: ControlState, ids: Sequence[str]) -> None:
 
 
 def _signal(text: str) -> str:
-    name = text.upper()
-    name = name if name.startswith("SIG") else f"SIG{name}"
-    if not hasattr(signals, name):
-        raise ValueError(f"no such signal: {text}")
-    return name
+    try:
+        return signal_name(signal_number(text))
+    except ImproperlyConfigured as exc:
+        raise ValueError(str(exc)) from None
 
 
 @control_command(
@@ -110,7 +115,12 @@ def revoke_by_stamped_headers(
     signal: Any = None,
     **_: Any,
 ) -> Any:
-    del signal
+    signum = 0
+    if terminate:
+        try:
+            signum = signal_number(signal)
+        except ImproperlyConfigured as exc:
+            return no(str(exc))
     if isinstance(headers, (list, tuple)):
         merged: dict[str, list[Any]] = {}
         for each in headers:
@@ -128,7 +138,7 @@ def revoke_by_stamped_headers(
     if terminate:
         ids = {item["id"] for item in _stamped(state, stamps)}
         if ids:
-            worker.post(lambda: worker.terminate(ids))
+            worker.post(lambda: worker.terminate(ids, signum))
             return ok(f"terminated {', '.join(sorted(ids))}")
     return ok(f"tasks with the stamps {stamps} flagged as revoked")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from caraway.errors import BackendStoreError, CarawayError
+from caraway.errors import BackendStoreError, CarawayError, Terminated
 from caraway.message import Completion, Delivery, Publication, Settlement, Tag
 from caraway.worker.job import TaskJob
 
@@ -46,6 +46,9 @@ def interrupted(job: TaskJob, result: Any) -> Completion:
     job.seconds = job.seconds or 1e-9
     job.state = "FAILURE"
     try:
+        if isinstance(exc, Terminated) and job.signum:
+            job.state = "REVOKED"
+            return job.plan.revoke(job.delivery, "terminated", job.signum)
         return job.plan.fail(job.delivery, exc)
     except BaseException as again:  # noqa: BLE001 - a task must not end its lane
         reason = f"its outcome can't be told: {type(exc).__name__}, then {type(again).__name__}"

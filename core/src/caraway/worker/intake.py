@@ -161,7 +161,7 @@ class Intake:
         """Task ids revoked by remote control since the start; bounded, newest last."""
         self.stamps: dict[str, dict[str, None]] = {}
         """Stamps revoked likewise: name -> values, as text."""
-        self.ended: dict[str, float] = {}  # task id -> limit at which a run of it was ended
+        self.ended: dict[str, Any] = {}  # task id -> how a run was ended, see `Orders`
 
     def plan(self, name: str) -> TaskPlan | None:
         """The plan of a registered task, made at its first use."""
@@ -307,12 +307,13 @@ class Intake:
         if not delivery.defect and plan is not None and type(task_id) is not str:
             return Verdict("park", "not a task message: its id is missing or no string")
         verdict = judge(delivery, plan is not None, most, now)
+        if verdict.kind == "check" and task_id in self.ended:
+            kind, number = self.ended[task_id]
+            return Verdict(kind, delay=number)
         if verdict.kind in ("run", "check") and (
             task_id in self.revoked or (self.stamps and stamped(headers, self.stamps))
         ):
             return Verdict("revoked")
-        if verdict.kind == "check" and task_id in self.ended:
-            return Verdict("timed out", delay=self.ended[task_id])
         if verdict.kind == "run" and plan is not None:
             gate = self._gates.get(plan.name)
             if gate is not None:
@@ -330,6 +331,8 @@ class Intake:
             return plan.fail(delivery, WorkerLostError(verdict.reason), reason=verdict.reason)
         if verdict.kind == "timed out":
             return plan.timed_out(delivery, verdict.delay)
+        if verdict.kind == "terminated":
+            return plan.revoke(delivery, verdict.kind, int(verdict.delay))
         return plan.revoke(delivery, verdict.kind)
 
     def _park(self, delivery: Delivery, reason: str, *, known: bool) -> Completion:

@@ -16,9 +16,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from caraway import signals, states
-from caraway.errors import TaskRevokedError, TimeLimitExceeded
+from caraway.errors import TimeLimitExceeded
 from caraway.message import ChordStart, Completion, Delivery, Publication, Settlement, StoredResult
-from caraway.outcome import MEANING, Outcome
+from caraway.outcome import MEANING, Outcome, revoked
 from caraway.request import Request
 from caraway.runner import Runner, build_runner
 from caraway.states import SUCCESS
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.task import Task
     from caraway.worker.board import LaneBoard
+
+
+_UNFINISHED = frozenset((states.FAILURE, states.RETRY, states.REVOKED))
+"""What a run comes to that an exception ended; a retry would be revoked anyhow."""
 
 
 class TaskPlan:
@@ -174,18 +178,18 @@ class TaskPlan:
         outcome.reason = reason
         return self.complete(delivery, request, outcome)
 
-    def revoke(self, delivery: Delivery, why: str) -> Completion:
+    def revoke(self, delivery: Delivery, why: str, signum: int | None = None) -> Completion:
         """The completion of a message that is not to run (``revoked``, ``expired``), or of
-        a run that was ``terminated``."""
-        completion = self.fail(delivery, TaskRevokedError(why))
+        a run that was ``terminated`` by a signal."""
+        completion = self.fail(delivery, revoked(why, signum))
         if signals.task_revoked.receivers:
-            self.tell_revoked(self.request(delivery), why)
+            self.tell_revoked(self.request(delivery), why, signum)
         return completion
 
-    def tell_revoked(self, request: Request, why: str) -> None:
+    def tell_revoked(self, request: Request, why: str, signum: int | None = None) -> None:
         """Send the signal ``task_revoked``."""
         signals.task_revoked.send(
-            sender=self.task, request=request, terminated=why == "terminated", signum=None,
+            sender=self.task, request=request, terminated=why == "terminated", signum=signum,
             expired=why == "expired",
         )  # fmt: skip
 
@@ -218,6 +222,7 @@ class TaskJob(Struct, eq=False):
         started: `time.monotonic` at its begin, 0.0 before.
         seconds: how long it took, 0.0 before its end.
         interrupted: why an exception was sent into it, None if none was.
+        signum: of the signal that terminates it, 0 if none does.
         hard: seconds it may take, 0.0 for no limit.
         soft: seconds after which it is told to hurry, 0.0 for no limit.
         state: of its outcome; ``PARKED`` if its body could not be read.
@@ -234,6 +239,7 @@ class TaskJob(Struct, eq=False):
     started: float = 0.0
     seconds: float = 0.0
     interrupted: str | None = None
+    signum: int = 0
     settled: bool = False
     state: str = "PARKED"
     noted: bool = False
@@ -297,9 +303,11 @@ class TaskJob(Struct, eq=False):
 
     def _end(self, request: Request, outcome: Outcome) -> Completion:
         if outcome.state != SUCCESS:
-            if self.interrupted == "terminated" and outcome.state == states.FAILURE:
-                outcome = self.plan.runner.settle_failure(request, TaskRevokedError("terminated"))
-                self.plan.tell_revoked(request, "terminated")
+            if self.signum and outcome.state in _UNFINISHED:
+                if outcome.state != states.REVOKED:  # it made another exception of ours
+                    error = revoked("terminated", self.signum)
+                    outcome = self.plan.runner.settle_failure(request, error)
+                self.plan.tell_revoked(request, "terminated", self.signum)
             log_outcome(self.plan, request, outcome)
         self.state = outcome.state
         return self.plan.complete(self.delivery, request, outcome)

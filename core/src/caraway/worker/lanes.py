@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from caraway.worker.undertaker import Remains
+from caraway.worker.undertaker import Remains, Verdicts
 
 if TYPE_CHECKING:
     from caraway.worker.board import LaneBoard
@@ -92,7 +92,9 @@ class LaneProcess:
         dead: it has exited.
         killed: by us.
         kill_at: when it is killed unless it has stopped (`time.monotonic`); 0.0 never.
-        verdicts: (tag, started) -> (why, seconds), for runs that we ended.
+        overdue: (tag, started) -> (`time.monotonic`, signal), for runs that were told to
+            end, and are killed if they haven't by then.
+        verdicts: see `caraway.worker.undertaker.Verdicts`, for runs that we ended.
         counters: what the lane last told.
     """
 
@@ -104,6 +106,7 @@ class LaneProcess:
         "index",
         "kill_at",
         "killed",
+        "overdue",
         "owner",
         "pid",
         "ready",
@@ -124,7 +127,8 @@ class LaneProcess:
         self.pid = 0
         self.ready = self.stopping = self.suspended = self.dead = self.killed = False
         self.kill_at = 0.0
-        self.verdicts: dict[Any, tuple[str, float]] = {}
+        self.overdue: dict[Any, tuple[float, int]] = {}
+        self.verdicts: Verdicts = {}
         self.counters = Counters()
 
     def count(self, message: dict[str, Any]) -> None:

@@ -16,14 +16,15 @@ class Orders:
     Attributes:
         revoked: task id -> when it was revoked (`time.monotonic`), the newest last.
         stamps: name of a stamp -> revoked values.
-        ended: task id -> the limit (seconds) at which its run was ended.
+        ended: task id -> how its run was ended: ``["timed out", seconds]`` or
+            ``["terminated", number of the signal]``.
     """
 
     def __init__(self) -> None:
         self._limits: dict[tuple[str, str], dict[str, Any]] = {}
         self.revoked: dict[str, float] = {}
         self.stamps: dict[str, dict[str, None]] = {}
-        self.ended: dict[str, float] = {}
+        self.ended: dict[str, list[Any]] = {}
 
     def keep(self, message: dict[str, Any]) -> None:
         """Remember a message to all lanes, if it is of a kind that stands."""
@@ -42,19 +43,19 @@ class Orders:
                 known.update(dict.fromkeys(values))
                 forget_oldest(known)
         elif what == "ended":
-            self.ended.update(message["limits"])
+            self.ended.update(message["runs"])
             forget_oldest(self.ended)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """What to tell a lane that has just started."""
         yield from list(self._limits.values())
         if self.revoked:
-            yield {"do": "revoke", "ids": list(self.revoked), "terminate": False}
+            yield {"do": "revoke", "ids": list(self.revoked)}
         if self.stamps:
             stamps = {name: list(values) for name, values in self.stamps.items()}
             yield {"do": "revoke_stamps", "stamps": stamps}
         if self.ended:
-            yield {"do": "ended", "limits": dict(self.ended)}
+            yield {"do": "ended", "runs": dict(self.ended)}
 
 
 def forget_oldest(known: dict[str, Any]) -> None:

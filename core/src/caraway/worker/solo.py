@@ -176,9 +176,9 @@ class SoloWorker:
         if self._attendant is not None:
             self._attendant.obey(message)
 
-    def terminate(self, task_ids: set[str]) -> None:
-        """Raise `Terminated` in these tasks."""
-        self.tell_lanes(do="revoke", ids=sorted(task_ids), terminate=True)
+    def terminate(self, task_ids: set[str], signum: int) -> None:
+        """Raise in these tasks what the signal stands for; nobody can be killed here."""
+        self.tell_lanes(do="terminate", ids=sorted(task_ids), signum=signum)
 
     def ask_lanes(self, **question: Any) -> dict[int, Any]:
         """Describe what the lane has: see `caraway.worker.jobs`."""

@@ -20,6 +20,7 @@ import msgspec
 
 from caraway.interfaces import Capability
 from caraway.message import new_owner_id
+from caraway.worker.endings import Endings
 from caraway.worker.forkserver import ForkServer
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
 from caraway.worker.lane_main import LaneMain
@@ -28,7 +29,6 @@ from caraway.worker.orders import Orders
 from caraway.worker.questions import Questions
 from caraway.worker.restarts import Restarts
 from caraway.worker.stop_signals import listen
-from caraway.worker.undertaker import Remains
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -79,6 +79,7 @@ class Supervisor:
         self.autoscaler: Autoscaler | None = None
         self.heart: Heart | None = None
         self._restarts = Restarts()
+        self._endings = Endings(self)
         self._not_before = 0.0
         self._ready_told = False
         self._selector = selectors.DefaultSelector()
@@ -144,14 +145,14 @@ class Supervisor:
         self.stopping = True
         self._hard = self._hard or hard
         for lane in self.lanes.values():
-            self._stop_lane(lane, hard=hard)
+            self.stop_lane(lane, hard=hard)
 
     def resize(self, target: int) -> int:
         """Aim at this many lanes (pool_grow, pool_shrink, autoscale); return the number."""
         self.target = max(1, min(target, self.board.lanes // 2))
         surplus = [lane for lane in self.lanes.values() if not lane.stopping][self.target :]
         for lane in surplus:
-            self._stop_lane(lane)
+            self.stop_lane(lane)
         self.tell_lanes(do="share", share=1.0 / self.target)
         return self.target
 
@@ -189,7 +190,8 @@ class Supervisor:
         self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear_lane(lane))
         return True
 
-    def _stop_lane(self, lane: LaneProcess, *, hard: bool = False, code: int = STOPPED) -> None:
+    def stop_lane(self, lane: LaneProcess, *, hard: bool = False, code: int = STOPPED) -> None:
+        """Stop one lane, or have it make room for another (``RECYCLE``)."""
         now = time.monotonic()
         if not lane.stopping:
             lane.stopping = True
@@ -319,7 +321,9 @@ class Supervisor:
                 self._tick = _TICK
             for run in running:
                 if run.hard and now - run.started >= run.hard:
-                    self._enforce(lane, run, "time limit", run.hard)
+                    self._endings.enforce(lane, run)
+            if lane.overdue:
+                self._endings.look(lane, running, now)
             if stuck and not (running or lane.suspended or lane.killed):
                 tick = lane.board.seen().tick or lane.started
                 if now - tick > stuck:
@@ -329,37 +333,9 @@ class Supervisor:
                     )  # fmt: skip
                     self.kill(lane)
 
-    def _enforce(self, lane: LaneProcess, run: Any, why: str, seconds: float) -> None:
-        """End one run from outside: see `caraway.worker.undertaker`."""
-        key = (run.tag, run.started)
-        if key in lane.verdicts:
-            return
-        lane.verdicts[key] = (why, seconds)
-        self.tally.timeouts += 1
-        self._log().error("task %s: %s of %.1f s passed; ended", run.task_id, why, seconds)
-        if Capability.ADOPT not in self.app.transport.capabilities:
-            self.tell_lanes(do="ended", limits={run.task_id: seconds})  # it comes back
-        if self.processes:
-            self.kill(lane)
-            return
-        # The other tasks of this lane go on; it takes no new ones, and another lane does.
-        self.keeper.condemn(Remains(lane.owner, why, [], [run], {key: (why, seconds)}))
-        self._stop_lane(lane, code=RECYCLE)
-
-    def terminate(self, task_ids: set[str]) -> None:
-        """End the runs of these tasks, wherever they run in this worker."""
-        for lane in list(self.lanes.values()):
-            if lane.dead:
-                continue
-            runs = [r for r in lane.board.running() if r.task_id in task_ids]
-            if not runs:
-                continue
-            if self.processes:
-                for run in runs:
-                    lane.verdicts[(run.tag, run.started)] = ("terminated", 0.0)
-                self.kill(lane)
-            else:
-                lane.channel.send(do="revoke", ids=sorted(task_ids), terminate=True)
+    def terminate(self, task_ids: set[str], signum: int) -> None:
+        """End the runs of these tasks: see `caraway.worker.endings`."""
+        self._endings.terminate(task_ids, signum)
 
     def tell_lanes(self, **message: Any) -> None:
         """Send a message to every lane; what stands also to those that start later."""
@@ -386,13 +362,13 @@ class Supervisor:
         """The keeper says that these owners lost their lease: their lanes start over."""
         for lane in list(self.lanes.values()):
             if lane.owner in owners and not lane.suspended:
-                self._stop_lane(lane, hard=True, code=LOST)
+                self.stop_lane(lane, hard=True, code=LOST)
 
     def recycle(self) -> None:
         """Replace every lane, each after what it runs (SIGHUP)."""
         for lane in list(self.lanes.values()):
             if not lane.stopping:
-                self._stop_lane(lane, code=RECYCLE)
+                self.stop_lane(lane, code=RECYCLE)
 
     def _log(self) -> Any:
         import logging

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +140,8 @@ class Teller:
         if state == states.REVOKED:
             why = str(value)
             return Revoked(
-                *self.head, 0, at, "task-revoked", uuid, why == "terminated", None,
-                why == "expired",
+                *self.head, 0, at, "task-revoked", uuid, why == "terminated",
+                getattr(value, "signum", None), why == "expired",
             )  # fmt: skip
         if state == states.REJECTED:
             return Rejected(*self.head, 0, at, "task-rejected", uuid, outcome.requeue)
@@ -157,9 +157,21 @@ class Teller:
 
 
 def tell(
-    app: Caraway, node: str, completions: Sequence[Completion], lost: Sequence[Any] = ()
+    app: Caraway,
+    node: str,
+    completions: Sequence[Completion],
+    lost: Sequence[Any] = (),
+    signums: Mapping[Any, int] | None = None,
 ) -> None:
-    """Tell of runs whose lane can't any more, from the results that were stored for them."""
+    """Tell of runs whose lane can't any more, from the results that were stored for them.
+
+    Args:
+        app: whose broker the events go to.
+        node: the worker's name.
+        completions: of the runs.
+        lost: tags of those that were not ours any more.
+        signums: by tag, the signals that terminated runs.
+    """
     from caraway.errors import CarawayError
     from caraway.outcome import Outcome
     from caraway.protocol.result import decode_meta
@@ -176,7 +188,7 @@ def tell(
             continue
         value = record.get("result")
         if stored.state != states.SUCCESS and isinstance(value, dict):
-            value = _Shown(value)
+            value = _Shown(value, (signums or {}).get(completion.settlement.tag))
         outcome = Outcome(stored.state, value, traceback=record.get("traceback"))
         event = teller.ended_as(stored.task_id, outcome, time())
         if event is not None:
@@ -188,7 +200,8 @@ def tell(
 class _Shown:
     """An exception of a stored result, as the exception itself would show."""
 
-    def __init__(self, record: dict[str, Any]) -> None:
+    def __init__(self, record: dict[str, Any], signum: int | None = None) -> None:
+        self.signum = signum
         message = record.get("exc_message")
         self._args = message if isinstance(message, list) else [message]
         self._type = str(record.get("exc_type"))

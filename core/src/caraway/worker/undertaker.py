@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from caraway.interfaces import Consumer
 
 Verdicts = dict[Any, tuple[str, float]]
-"""(tag, started) -> (``time limit`` or ``terminated``, seconds)."""
+"""(tag, started) -> (``time limit``, seconds) or (``terminated``, number of the signal)."""
 
 
 class Remains(Struct):
@@ -159,7 +159,7 @@ class Undertaker:
             lost = committer.apply_any(completions)
             remains.completions = []
             if self.tells():
-                tell(self._app, self._hostname, completions, lost)
+                tell(self._app, self._hostname, completions, lost, _signums(remains))
         except CarawayError as exc:
             if may_pass(exc):
                 raise
@@ -219,7 +219,7 @@ class Undertaker:
         if kind == "time limit":
             return plan.timed_out(delivery, seconds)
         if kind == "terminated":
-            return plan.revoke(delivery, "terminated")
+            return plan.revoke(delivery, "terminated", int(seconds))
         allowed = self._max if plan.task.reject_on_worker_lost is not False else 1
         if remains.blameless:
             return Completion(Settlement(delivery.tag, "release", counted=False))
@@ -268,6 +268,14 @@ class Undertaker:
             payload = encode_meta(serializer, run.task_id, state, encode_exception(error))
             stored.append(StoredResult(run.task_id, state, payload, ttl))
         app.backend.store(stored)
+        if self.tells():
+            # The others' messages come to a lane, which tells of them.
+            completions = [
+                Completion(Settlement(run.tag), result)
+                for (run, _, _), result in zip(told, stored, strict=True)
+                if run.early
+            ]
+            tell(app, self._hostname, completions, (), _signums(remains))
 
     def _plan(self, delivery: Delivery) -> TaskPlan | None:
         name = str(delivery.message.headers.get("task"))
@@ -276,3 +284,12 @@ class Undertaker:
             plan = TaskPlan(self._app, self._app.tasks[name], None, self._hostname)
             self._plans[name] = plan
         return plan
+
+
+def _signums(remains: Remains) -> dict[Any, int]:
+    """By tag, the signals that terminated runs."""
+    return {
+        tag: int(number)
+        for (tag, _), (kind, number) in remains.verdicts.items()
+        if kind == "terminated"
+    }
