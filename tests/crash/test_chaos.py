@@ -29,10 +29,10 @@ def test_nothing_is_lost_and_only_what_ran_runs_again(
     chance = random.Random(seed)
     tasks, kills_wanted = SHARE[crash.kind]
     tasks, kills_wanted = TASKS or tasks, KILLS or kills_wanted
-    if crash.kind == "rabbitmq":
-        # It gives back what the dead held without knowing what of it ran: with so many
-        # deaths, what never ran would be taken for poison.
-        crash.env["CARAWAY_TASK_MAX_DELIVERIES"] = "100"
+    # What is killed goes back to the head, and is the first to run again: on a busy machine
+    # the same task may well be hit three times in a row.  RabbitMQ gives back what the dead
+    # held without knowing what of it ran.
+    crash.env["CARAWAY_TASK_MAX_DELIVERIES"] = "100" if crash.kind == "rabbitmq" else "10"
     app = crash.client()
     work = app.signature("crash_app.work")
     retry = app.signature("crash_app.retries_once")
