@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from caraway import Caraway
-from caraway.testing.servers import Server, server
+from caraway.testing.certificates import Authority, Signed
+from caraway.testing.servers import Server, free_port, server
 
 PATIENCE = 30.0
 TASKS = '''
@@ -66,9 +68,45 @@ def progress(self):
 '''
 
 
+class Secure(NamedTuple):
+    """The broker's port for TLS, and who is trusted there.
+
+    Attributes:
+        port: it asks for a client's certificate, and takes who has none.
+        authority: has signed the broker's certificate, for 127.0.0.1 and localhost.
+        stranger: an authority that nobody trusts.
+        client, impostor: certificates that each of the two has signed.
+    """
+
+    port: int
+    authority: Authority
+    stranger: Authority
+    broker: Signed
+    client: Signed
+    impostor: Signed
+
+
 @pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[Server]:
-    with server("rabbitmq") as running:
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Secure:
+    folder = tmp_path_factory.mktemp("tls")
+    authority, stranger = Authority(folder / "ours"), Authority(folder / "theirs")
+    return Secure(
+        free_port(), authority, stranger, authority.sign("broker", "127.0.0.1", "localhost"),
+        authority.sign("client"), stranger.sign("impostor"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(secure: Secure) -> Iterator[Server]:
+    config = [
+        f"listeners.ssl.1 = 127.0.0.1:{secure.port}",
+        f"ssl_options.cacertfile = {secure.authority.certificate}",
+        f"ssl_options.certfile = {secure.broker.certificate}",
+        f"ssl_options.keyfile = {secure.broker.key}",
+        "ssl_options.verify = verify_peer",
+        "ssl_options.fail_if_no_peer_cert = false",
+    ]
+    with server("rabbitmq", config=config) as running:
         yield running
 
 

@@ -68,8 +68,11 @@ class Broker:
     )
     broker_heartbeat = Setting(
         optional(DURATION),
-        120.0,
-        "Heartbeat of the connection, for brokers that have one; none or 0 has none.",
+        10.0,
+        "Heartbeat of the connection, for brokers that have one; none or 0 has none. A broker "
+        "that is silent for two is given up. Sent by a process that tasks can't block, so it "
+        "needn't be longer than tasks take.",
+        celery="120",
     )
     broker_heartbeat_checkrate = Setting(
         ANY,

@@ -43,7 +43,7 @@ def closed(code: int, text: str, shown: str) -> TransportError:
 
 def connecting(exc: BaseException, shown: str, vhost: str) -> TransportError:
     """What a failed attempt to connect means."""
-    from ssl import SSLError
+    from ssl import SSLEOFError, SSLError, SSLZeroReturnError
 
     from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 
@@ -59,15 +59,44 @@ def connecting(exc: BaseException, shown: str, vhost: str) -> TransportError:
             hint=f"Make it (rabbitmqctl add_vhost {vhost}) and give the user its rights, or "
             "name another in the URL: amqp://host/vhost.",
         )
-    if isinstance(exc, SSLError):
-        return TransportError(
-            f"TLS with {shown} failed: {exc}",
-            hint="Check broker_use_ssl: ca_certs, server_hostname; and that the port speaks TLS.",
-        )
+    if isinstance(exc, SSLError) and not isinstance(exc, SSLEOFError | SSLZeroReturnError):
+        return _no_tls(str(exc), shown)
     if isinstance(exc, AMQPError):
         code = getattr(exc, "reply_code", 0) or 0
         return closed(code or 320, str(exc), shown)
+    if isinstance(exc, SSLError):
+        return TransportUnavailable(
+            f"{shown} hung up while TLS was agreed on: {exc}",
+            hint="Does it restart? It may also want a certificate of ours: certfile and keyfile "
+            "of broker_use_ssl.",
+        )
     return TransportUnavailable(
         f"{shown} can't be reached: {str(exc) or type(exc).__name__}",
         hint="Is RabbitMQ running there? The broker_url says where.",
+    )
+
+
+def _no_tls(text: str, shown: str) -> TransportError:
+    """Two who can't agree on TLS."""
+    if "Hostname mismatch" in text or "IP address mismatch" in text:
+        return TransportError(
+            f"{shown} isn't trusted: {text}",
+            hint="Its certificate is of another name: write that into the URL, or into "
+            "server_hostname of broker_use_ssl.",
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return TransportError(
+            f"{shown} isn't trusted: {text}",
+            hint="Name the file of its authority's certificate: ca_certs of broker_use_ssl, or "
+            "?ca_certs=/path/to/ca.pem.",
+        )
+    if "alert" in text.lower():
+        return TransportError(
+            f"{shown} refused us: {text}",
+            hint="It may want a certificate of ours that it trusts: certfile and keyfile of "
+            "broker_use_ssl.",
+        )
+    return TransportError(
+        f"TLS with {shown} failed: {text}",
+        hint="Check broker_use_ssl, and that the port speaks TLS (5671, as a rule).",
     )

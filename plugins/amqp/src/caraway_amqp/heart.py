@@ -1,7 +1,8 @@
 """What keeps this process's connections alive while nobody uses them.
 
 Connections that are in use send their own heartbeats; a thread sends those of idle ones,
-and does what else a connection wants done now and then (`Link.chore`).  A task that holds
+reads what the broker sends there, and does what else a connection wants done now and then
+(`Link.chore`).  A task that holds
 the interpreter's lock stops that thread like any other.  So a consumer's connection,
 whose end would give its messages to others, gets a `caraway_amqp.pacemaker` besides.
 """
@@ -65,7 +66,7 @@ class _Heart:
                 # Whoever has the lock is using the link, and so does all this himself.
                 if link.lock.acquire(blocking=False):
                     try:
-                        link.tick()
+                        link.idle()
                         if link.chore is not None:
                             link.chore()
                     except CarawayError:

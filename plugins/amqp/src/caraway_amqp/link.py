@@ -1,8 +1,8 @@
 """One connection to RabbitMQ: frames in, frames out.
 
-py-amqp connects, speaks TLS and logs in.  From there on the socket is read and written
-here, in large pieces, because py-amqp reads each frame with three system calls and writes
-each message with one.  A link is used by one thread at a time (`Link.lock`).
+py-amqp connects and logs in: see `caraway_amqp.dial`.  From there on the socket is read and
+written here, in large pieces, because py-amqp reads each frame with three system calls and
+writes each message with one.  A link is used by one thread at a time (`Link.lock`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from caraway.errors import TransportError, TransportUnavailable
 from caraway_amqp import frames, heart
 from caraway_amqp.channel import PATIENCE, Channel
-from caraway_amqp.faults import closed, connecting
+from caraway_amqp.faults import closed
 from caraway_amqp.frames import short
 from caraway_amqp.options import Address
 from caraway_amqp.pacemaker import Pacemaker, possible
@@ -29,6 +29,11 @@ _frame = Struct(">BHI").unpack_from
 _method = Struct(">HH").unpack_from
 _reply = Struct(">H").unpack_from
 _RECV = 256 * 1024
+SILENT = 2
+"""Heartbeats: a broker of which nothing is heard for so long is given up.  It sends
+something twice in each."""
+_ATTENDED = 2.0
+"""Seconds: whoever waits for what comes looks at least each second."""
 
 
 class Link:
@@ -62,15 +67,24 @@ class Link:
         self.channels: dict[int, Channel] = {}
         self._numbers = itertools.count(2)
         self._free: list[int] = []
-        self._rest = b""
         self._sending = False
         self._later = b""
         self.chore: Callable[[], None] | None = None
         self._pace: Pacemaker | None = None
-        self._connect(name, timeout or address.timeout)
-        self.heard = self.said = monotonic()
+        from caraway_amqp.dial import dial
+
+        line = dial(address, name, timeout or address.timeout, paced=paced)
+        self.socket = line.socket
+        self.frame_max = line.frame_max
+        self.heartbeat = line.heartbeat
+        self.able = line.able
+        self._tls, self._relay, self._rest = line.tls, line.relay, line.rest
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(self.socket, select.POLLIN)
+        self.heard = self.said = self._looked = self._awaited = monotonic()
         self.every = self.heartbeat / 6
-        if paced and self.heartbeat and possible(tls=self._tls):
+        if paced and self.heartbeat and not address.tls and possible():
             try:
                 self._pace = Pacemaker(self.socket, self.heartbeat)
             except OSError:
@@ -78,61 +92,6 @@ class Link:
                 pass
         if self.heartbeat:
             heart.watch(self)
-
-    def _connect(self, name: str, timeout: float) -> None:
-        from amqp import Connection
-        from amqp.exceptions import AMQPError
-
-        address = self.address
-        properties = {
-            "product": "Caraway",
-            "connection_name": name,
-            "capabilities": {
-                "basic.nack": True,
-                "connection.blocked": True,
-                "consumer_cancel_notify": True,
-                "exchange_exchange_bindings": True,
-                "per_consumer_qos": True,
-                "publisher_confirms": True,
-                "authentication_failure_close": True,
-            },
-            **address.properties,
-        }
-        login: dict[str, Any] = {"login_method": address.login or None}
-        if not address.login and not address.tls:
-            login["login_method"] = "PLAIN"
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        try:
-            connection = Connection(
-                f"{host}:{address.port}", address.username, address.password,
-                virtual_host=address.vhost, ssl=address.tls or False,
-                connect_timeout=timeout, read_timeout=timeout, write_timeout=timeout,
-                heartbeat=int(address.heartbeat), client_properties=properties, **login,
-            )  # fmt: skip
-            try:
-                connection.connect()
-            except BaseException:
-                connection.collect()
-                raise
-        except (OSError, AMQPError, ValueError) as exc:
-            raise connecting(exc, address.shown, address.vhost) from exc
-        transport = connection.transport
-        self.frame_max: int = connection.frame_max
-        self.heartbeat: int = connection.heartbeat
-        able = connection.server_properties.get("capabilities") or {}
-        self.able = frozenset(name for name, value in able.items() if value)
-        self._rest = bytes(getattr(transport, "_read_buffer", b""))
-        # py-amqp's object goes; its finalizer must not take the socket along.
-        self.socket: socket.socket = transport.sock
-        transport.sock = None
-        transport.connected = False
-        self._tls = address.tls is not None
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self.socket.setsockopt(socket.SOL_SOCKET, option, bytes(16))
-        self.socket.settimeout(0.0)
-        self._poll = select.poll() if hasattr(select, "poll") else None
-        if self._poll is not None:
-            self._poll.register(self.socket, select.POLLIN)
 
     def disown(self) -> None:
         """This process was forked from the connection's: close its copy, and say nothing."""
@@ -142,8 +101,9 @@ class Link:
         )
         # The descriptors alone: shutting down would be its parent's end, too.
         self.socket.close()
-        if self._pace is not None:
-            self._pace.end()
+        for companion in (self._pace, self._relay):
+            if companion is not None:
+                companion.end()
 
     def watch(self, chore: Callable[[], None], every: float) -> None:
         """Have this done now and then, in another thread, with the lock held.
@@ -277,9 +237,10 @@ class Link:
                 return False
         else:
             if not data:
+                why = self._relay and self._relay.failed()
                 raise self.fail(
                     TransportUnavailable(
-                        f"{self.address.shown} closed the connection",
+                        f"{self.address.shown} closed the connection" + (f": {why}" if why else ""),
                         hint="It is reconnected to when it is used again.",
                     )
                 )
@@ -299,6 +260,7 @@ class Link:
         if self._tls and self.socket.pending():  # type: ignore[attr-defined]
             return True
         timeout = max(0.0, timeout)
+        self._awaited = monotonic()
         if self._poll is None or also >= 0:
             wanted: list[Any] = [self.socket] if also < 0 else [self.socket, also]
             if self._poll is not None:
@@ -330,15 +292,32 @@ class Link:
         if not self.heartbeat or self.error is not None:
             return
         now = monotonic()
+        if now - self._looked > self.heartbeat:
+            # It was this process that did nothing, say with its machine suspended: the
+            # broker's silence is counted from here.
+            self.heard = max(self.heard, now)
+        self._looked = now
         if now - self.said >= self.heartbeat / 3:
             self.send(frames.HEARTBEAT_FRAME, timeout=1.0)
-        if now - self.heard > self.heartbeat * 2.5 and not self.wait(0):
+        if now - self.heard > self.heartbeat * SILENT and not self.wait(0):
             raise self.fail(
                 TransportUnavailable(
                     f"nothing was heard of {self.address.shown} for {now - self.heard:.0f} s",
                     hint="It is reconnected to when it is used again.",
                 )
             )
+
+    def idle(self) -> None:
+        """Do as `tick`; and read, if nobody waits for what comes: old heartbeats that lie
+        about would pass for a sign of life.
+
+        Raises:
+            TransportError: the connection is or goes down.
+        """
+        if monotonic() - self._awaited > _ATTENDED:
+            while self.read():
+                pass
+        self.tick()
 
     def _parse(self, data: bytes) -> None:
         at, end, channels = 0, len(data), self.channels
@@ -389,8 +368,9 @@ class Link:
                 with suppress(OSError):
                     self.socket.shutdown(socket.SHUT_RDWR)
             self.socket.close()
-            if self._pace is not None:
-                self._pace.end()
+            for companion in (self._pace, self._relay):
+                if companion is not None:
+                    companion.end()
         return self.error
 
     def close(self) -> None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 SCHEMES = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq"})
 """Of URLs that mean a RabbitMQ."""
 _TLS = ("ca_certs", "certfile", "keyfile", "cert_reqs", "server_hostname", "ciphers")
+_TLS_VERSIONS = ("tls_minimum_version", "tls_maximum_version")
+_TLS_IGNORED = frozenset(
+    {"ssl_version", "version", "server_side", "do_handshake_on_connect", "suppress_ragged_eofs"}
+)
+"""py-amqp's options of TLS that have no use here: what a client does, it does anyway."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -66,7 +71,9 @@ class Address(Struct, frozen=True, kw_only=True):
 
     Attributes:
         shown: for people; without secrets.
-        tls: py-amqp's options of TLS; None speaks without.
+        tls: None speaks without; else ``cert_reqs`` (a number of `ssl.VerifyMode`) and
+            ``server_hostname``, and if given ``ca_certs``, ``certfile``, ``keyfile``,
+            ``ciphers``, ``tls_minimum_version``, ``tls_maximum_version``.
         heartbeat: seconds; 0 for none.
         timeout: seconds to connect.
         others: the rest is as in the URL.
@@ -134,7 +141,7 @@ def read_address(url: Url, options: Options, context: Context) -> Address:
     port = url.port or (5671 if tls is not None else 5672)
     heartbeat = options.heartbeat
     if heartbeat is None:
-        heartbeat = settings.get("broker_heartbeat", 120.0) or 0.0
+        heartbeat = settings.get("broker_heartbeat", 10.0) or 0.0
     timeout = options.connect_timeout or settings.get("broker_connection_timeout") or 4.0
     return Address(
         shown=f"RabbitMQ at {host}:{port}",
@@ -152,13 +159,22 @@ def read_address(url: Url, options: Options, context: Context) -> Address:
 
 
 def _tls(url: Url, options: Options, setting: Any, host: str) -> dict[str, Any] | None:
-    """py-amqp's options of TLS; None without."""
+    """See `Address.tls`."""
     wanted = bool(setting) or url.scheme == "amqps" or url.driver == "ssl"
     if not wanted:
         return None
     given: dict[str, Any] = dict(setting) if isinstance(setting, Mapping) else {}
     given = {name.removeprefix("ssl_"): value for name, value in given.items()}
     given.update({name: getattr(options, name) for name in _TLS if getattr(options, name)})
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in list(given):
+        if name in _TLS_IGNORED:
+            del given[name]
+        elif name not in (*_TLS, *_TLS_VERSIONS):
+            raise ImproperlyConfigured(
+                f"unknown option {name!r} of TLS, in broker_use_ssl",
+                hint=f"Known are {', '.join((*_TLS, *_TLS_VERSIONS))}.",
+            )
     from ssl import CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED
 
     modes = {"required": CERT_REQUIRED, "optional": CERT_OPTIONAL, "none": CERT_NONE}
@@ -171,9 +187,19 @@ def _tls(url: Url, options: Options, setting: Any, host: str) -> dict[str, Any] 
         raise ImproperlyConfigured(
             f"cert_reqs of {url} is {wish!r}", hint="Use 'required', 'optional' or 'none'."
         )
-    given["cert_reqs"] = modes[name]
+    if given.get("keyfile") and not given.get("certfile"):
+        raise ImproperlyConfigured(
+            "keyfile names a key, and no certfile the certificate that it belongs to",
+            hint="Set certfile, too; both may name the same file.",
+        )
+    given["cert_reqs"] = int(modes[name])
     given.setdefault("server_hostname", host)
-    if name == "none":
-        # py-amqp checks the name wherever it knows one.
-        given.pop("server_hostname")
-    return given
+    return {key: int(v) if key in _TLS_VERSIONS else v for key, v in given.items()}
+
+
+def unreadable(text: str) -> ImproperlyConfigured:
+    """Files of TLS that can't be read, or an option that can't be."""
+    return ImproperlyConfigured(
+        f"the options of TLS can't be: {text}",
+        hint="See ca_certs, certfile, keyfile and ciphers, in broker_use_ssl or the URL.",
+    )
