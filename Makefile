@@ -9,13 +9,16 @@ ARGS ?=
 NOX = .venv/bin/python -m nox
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench wheelhouse format clean distclean
+.PHONY: help ready demo test lint types docs bench wheelhouse format clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
 .venv/.ready: .ci/bootstrap constraints.txt
 	@PYTHON="$(PYTHON)" sh .ci/bootstrap
+
+ready: .venv/.ready
+	@$(NOX) -s ready
 
 demo: .venv/.ready
 	@$(NOX) -s demo -- $(if $(DIR),"$(DIR)") $(ARGS)
