@@ -1,6 +1,7 @@
 """For tests: of applications and of plugins.
 
 * `isolate` switches an app to memory; `drain` runs what waits in its queues;
+* `start_worker` runs a worker in a thread of the test's process;
 * `caraway.testing.fixtures`: pytest fixtures, opted into with
   ``pytest_plugins = ["caraway.testing.fixtures"]``;
 * `caraway.testing.conformance`: suites that implementations of the interfaces must pass;
@@ -17,9 +18,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from caraway.testing.clock import VirtualClock
     from caraway.testing.draining import Ran, drain
+    from caraway.testing.embedded import start_worker
     from caraway.testing.sandbox import ANYTHING, Enqueued, Sandbox, isolate
 
-__all__ = ["ANYTHING", "Enqueued", "Ran", "Sandbox", "VirtualClock", "drain", "isolate"]
+__all__ = [
+    "ANYTHING",
+    "Enqueued",
+    "Ran",
+    "Sandbox",
+    "VirtualClock",
+    "drain",
+    "isolate",
+    "start_worker",
+]
 
 _HOMES = {
     "ANYTHING": "sandbox",
@@ -29,6 +40,7 @@ _HOMES = {
     "VirtualClock": "clock",
     "drain": "draining",
     "isolate": "sandbox",
+    "start_worker": "embedded",
 }
 
 

@@ -10,7 +10,8 @@ Opted into, in a ``conftest.py`` at the root of the tests::
         return app
 
 Then a test asks for ``caraway_sandbox``, which is that app switched to memory
-(`caraway.testing.Sandbox`), or for ``caraway_clock``, its `caraway.testing.VirtualClock`.
+(`caraway.testing.Sandbox`), for ``caraway_clock``, its `caraway.testing.VirtualClock`, or for
+``caraway_worker``, a worker that runs what is sent to it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from caraway.testing.clock import VirtualClock
+from caraway.testing.embedded import start_worker
 from caraway.testing.sandbox import Sandbox, isolate
 
 
@@ -43,3 +45,11 @@ def caraway_sandbox(caraway_app: Any, caraway_clock: VirtualClock) -> Iterator[S
     """The app of ``caraway_app``, switched to memory for one test."""
     with isolate(caraway_app, clock=caraway_clock) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def caraway_worker(caraway_sandbox: Sandbox) -> Iterator[Any]:
+    """A worker (`caraway.worker.Worker`) of ``caraway_sandbox``, running beside the test.
+    What is delayed runs once the test has moved the clock."""
+    with start_worker(caraway_sandbox.app) as worker:
+        yield worker

@@ -78,8 +78,10 @@ class SoloWorker:
     def run(self) -> int:
         """Run until stopped."""
         # Memory brokers live in this process: nobody outside could keep their leases.
-        guarded = Capability.SHARED in self._capabilities()
-        guardian = _guardian(self, forked=guarded and hasattr(os, "fork"))
+        guarded = Capability.SHARED in self._capabilities() and hasattr(os, "fork")
+        # A process that has other threads isn't forked: a child may inherit a lock that is held.
+        alone = threading.current_thread() is threading.main_thread()
+        guardian = _guardian(self, forked=guarded and alone)
         # Threads come after the fork.
         control = self._control()
         faces = self.start_faces()

@@ -121,6 +121,7 @@ class Worker:
 
     def stop(self, *, hard: bool = False) -> None:
         """Stop from another thread; see `run` for the signals."""
+        self._stopped_early = True
         supervisor = self.supervisor
         if supervisor is not None:
             supervisor.post(lambda: supervisor.stop(hard=hard))
@@ -343,10 +344,3 @@ def cpu_count() -> int:
     except (OSError, ValueError):
         pass
     return max(1, count)
-
-
-def run_in_thread(worker: Worker) -> threading.Thread:
-    """Run a solo worker beside the caller, for tests; stop it with `Worker.stop`."""
-    thread = threading.Thread(target=worker.run, name="caraway-worker", daemon=True)
-    thread.start()
-    return thread
