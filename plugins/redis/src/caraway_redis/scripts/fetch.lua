@@ -69,25 +69,45 @@ if ARGV[6] ~= '' then
 end
 
 -- What is due goes to its list.
+local targets = {}
+for s = 1, steps do
+  targets[ARGV[7 + s]] = 1 + s
+end
 local next_due = nil
 local available = 0
 for queue = 0, queues - 1 do
   local at = 6 + queue * each
   if due[queue][2] then
     if tonumber(due[queue][2]) <= time then
-      local ready = redis.call('ZRANGEBYSCORE', KEYS[at + 1], '-inf', time, 'LIMIT', 0, 1000)
-      for _, member in ipairs(ready) do
-        local step, payload = string.match(member, '^(%d+)\n(.*)$')
-        -- Its step may be none of ours, if the options changed since.
-        local target = at + 2
-        for s = 1, steps do
-          if ARGV[7 + s] == step then
-            target = at + 1 + s
-          end
+      -- Few at a time: each passes through Lua, which is slow where it has many long strings
+      -- that are much alike, and all others wait meanwhile.
+      local count = redis.call('ZCOUNT', KEYS[at + 1], '-inf', time)
+      count = math.max(1, math.min(count, 500))
+      local ready = redis.call('ZRANGE', KEYS[at + 1], 0, count - 1)
+      redis.call('ZREMRANGEBYRANK', KEYS[at + 1], 0, count - 1)
+      local target, payloads, n = nil, {}, 0
+      for i = 1, count do
+        local member = ready[i]
+        local line = string.find(member, '\n', 1, true)
+        local to = line and targets[string.sub(member, 1, line - 1)]
+        local payload
+        if to then
+          payload = string.sub(member, line + 1)
+        else
+          -- Its step may be none of ours, if the options changed since.
+          to = 2
+          payload = string.match(member, '^%d+\n(.*)$') or member
         end
-        redis.call('ZREM', KEYS[at + 1], member)
-        lengths[target] = redis.call('LPUSH', KEYS[target], payload or member)
+        -- Neighbours that go to one list go there in one command.
+        if to ~= target and n > 0 then
+          lengths[at + target] = redis.call('LPUSH', KEYS[at + target], unpack(payloads, 1, n))
+          n = 0
+        end
+        target = to
+        n = n + 1
+        payloads[n] = payload
       end
+      lengths[at + target] = redis.call('LPUSH', KEYS[at + target], unpack(payloads, 1, n))
       due[queue] = redis.call('ZRANGE', KEYS[at + 1], 0, 0, 'WITHSCORES')
     end
     local at_last = tonumber(due[queue][2])
