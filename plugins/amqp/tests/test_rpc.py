@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +15,8 @@ from caraway import Caraway
 from caraway.errors import BackendError, ImproperlyConfigured
 from caraway.message import StoredResult
 from caraway.testing.servers import Server
+from caraway_amqp import frames, replies
+from caraway_amqp.topology import declare_queue, probe
 
 from .conftest import Place, until
 
@@ -69,6 +74,70 @@ def test_the_reply_queue_goes_with_its_app(place: Places) -> None:
     # Used again, the app makes it anew.
     here.send("add", 1, 1)
     assert [stats.consumers for stats in here.app.transport.stats([name])] == [1]
+
+
+CLIENT = """
+import sys, time
+from caraway_amqp import replies
+replies._UNUSED = 1.0
+from here import app
+app.send_task("add", (1, 1))
+print(app.reply_to, flush=True)
+time.sleep(60)
+"""
+
+
+def there(here: Place, name: str) -> bool:
+    """The broker has this queue."""
+    with here.app.transport.publisher.asking() as channel:
+        return name in probe(channel.link, [name])
+
+
+def test_the_reply_queue_of_a_client_that_was_killed_goes_soon(place: Places) -> None:
+    here = place(result_backend="rpc://")
+    with subprocess.Popen(
+        [sys.executable, "-c", CLIENT], cwd=here.folder, stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout is not None
+        name = client.stdout.readline().strip()
+        assert name
+        assert there(here, name)
+        client.kill()
+    for _ in range(10):
+        # Each look begins the queue's time anew.
+        time.sleep(1.5)
+        if not there(here, name):
+            return
+    pytest.fail("it is still there")
+
+
+def test_a_reply_queue_that_nobody_reads_is_kept_for_five_minutes(place: Places) -> None:
+    here = place(result_backend="rpc://")
+    short_lived = place(result_backend="rpc://", result_expires=60.0)
+    for app, seconds in ((here.app, 300), (short_lived.app, 60)):
+        with here.app.transport.publisher.asking() as channel:
+            # Of other arguments than these, it would be refused.
+            declared = declare_queue(app.reply_to, {"x-expires": seconds * 1000})
+            channel.call(frames.QUEUE_DECLARE, declared, frames.QUEUE_DECLARE_OK)
+
+
+@pytest.mark.parametrize("heartbeat", [10.0, 0.0])
+def test_a_client_that_waits_for_nothing_comes_back_to_its_queue_by_itself(
+    place: Places, rabbitmq: Server, monkeypatch: pytest.MonkeyPatch, heartbeat: float
+) -> None:
+    monkeypatch.setattr(replies, "_UNUSED", 3.0)
+    monkeypatch.setattr(replies, "_LOOK", 0.5)
+    here = place(result_backend="rpc://", broker_heartbeat=heartbeat)
+    with here.worker():
+        result: Any = here.send("nap", "a", 5.0)
+        until(lambda: "begin a" in here.said(), "it runs")
+        rabbitmq.control("close_all_connections", "a test")
+        queue = here.app.backend._replies  # type: ignore[attr-defined]
+        lost = queue._link
+        until(lambda: queue._link is not lost and not queue._returning.under_way, "it is back")
+        until(lambda: "end a" in here.said(), "it ends")
+        assert there(here, here.app.reply_to)
+        assert result.get(timeout=20) == "a"
 
 
 def test_nobody_else_can_ask_and_is_told_so(place: Places) -> None:

@@ -50,6 +50,8 @@ class Link:
         able: names of what the broker says that it can do.
         chore: what is to be done now and then, with the lock held; see `watch`.
         every: how often, in seconds; and how often heartbeats are looked at.
+        ended: called once when the connection is no more; in any thread, and it must return
+            at once.
 
     Raises:
         TransportUnavailable: the broker isn't there.
@@ -70,6 +72,7 @@ class Link:
         self._sending = False
         self._later = b""
         self.chore: Callable[[], None] | None = None
+        self.ended: Callable[[], None] | None = None
         self._pace: Pacemaker | None = None
         from caraway_amqp.dial import dial
 
@@ -371,6 +374,8 @@ class Link:
             for companion in (self._pace, self._relay):
                 if companion is not None:
                     companion.end()
+            if self.ended is not None:
+                self.ended()
         return self.error
 
     def close(self) -> None:

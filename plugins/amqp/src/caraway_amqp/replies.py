@@ -1,8 +1,9 @@
 """The caller's side of ``rpc://``: its reply queue, and what came through it.
 
 Results are acknowledged when they are kept here, so none is lost with a connection: the
-queue outlives it.  Of those who wait, one listens to the socket for all; nobody needs a
-thread of its own.
+queue outlives it, for a while (`_UNUSED`).  A process that nobody waits in comes back to it
+by itself.  Of those who wait, one listens to the socket for all; nobody needs a thread of
+its own.
 """
 
 from __future__ import annotations
@@ -29,13 +30,18 @@ from caraway_amqp.arrivals import number_of
 from caraway_amqp.channel import Channel, Content
 from caraway_amqp.frames import acknowledge, method, read_content, short
 from caraway_amqp.link import Link
+from caraway_amqp.returning import Returning
 from caraway_amqp.tables import dump_table
 from caraway_amqp.topology import declare_queue
 
 _AHEAD = 500
 """Results that the broker may send before they are acknowledged."""
-_UNUSED = 86400.0 * 24
-"""Seconds: RabbitMQ takes no ``x-expires`` beyond 2**32 milliseconds."""
+_UNUSED = 300.0
+"""Seconds after which the broker drops the queue of a process that is gone."""
+_LOOK = 10.0
+"""Seconds between two looks at a connection without heartbeats."""
+_PATIENCE = 2.0
+"""Seconds for deleting the queue."""
 
 
 class _Kept(msgspec.Struct, gc=False):
@@ -57,8 +63,8 @@ class ReplyQueue:
         name: of the queue; empty for a random one.
         connect: opens a link; given the seconds that it may take, 0 for as configured.
         clock: seconds since the epoch.
-        expires: seconds for which results are kept that don't say; and for which the broker
-            keeps a queue whose reader is gone.
+        expires: seconds for which results are kept that don't say; and the most for which
+            the broker keeps a queue whose reader is gone.
 
     Attributes:
         expecting: the queue was declared.
@@ -85,6 +91,7 @@ class ReplyQueue:
         self._waiting: dict[str, list[_Waiter]] = {}
         self._listener: _Waiter | None = None
         self._closed = False
+        self._returning = Returning(self._opened, self._there)
         self._waker = Waker()
         _open.add(self)
 
@@ -110,13 +117,17 @@ class ReplyQueue:
             if channel is not None and _sound(channel):
                 return channel
             if self._link is not None:
+                self._link.ended = None
                 self._link.close()
             self._link = link = self._connect(timeout)
+            if self._returning.closed:
+                link.close()
+                raise TransportError("the result backend is closed", hint="Open a new one.")
             with link.lock:
                 channel = link.channel()
                 unused = int(min(self._expires, _UNUSED) * 1000)
                 # Celery's deletes itself with its last consumer, and so with a connection
-                # that breaks.  This one is deleted by `close`, or when nobody came back.
+                # that breaks.  This one is deleted by `close`, or when nobody comes back.
                 declared = declare_queue(self.name, {"x-expires": unused})
                 channel.call(frames.QUEUE_DECLARE, declared, frames.QUEUE_DECLARE_OK)
                 ahead = b"\0\0\0\0%b\0" % _AHEAD.to_bytes(2, "big")
@@ -125,7 +136,17 @@ class ReplyQueue:
                 channel.call(frames.BASIC_CONSUME, arguments, frames.BASIC_CONSUME_OK)
             self._channel = channel
             self.expecting = True
+            # Or the queue ends while nobody looks.
+            link.ended = self._returning.begin
+            if not link.heartbeat:
+                # Nobody else would see that it was closed.
+                link.watch(_nothing, _LOOK)
+            if not _sound(channel):
+                self._returning.begin()
             return channel
+
+    def _there(self) -> bool:
+        return self._channel is not None and _sound(self._channel)
 
     def _catch_up(self) -> None:
         """Keep all that the broker has by now."""
@@ -316,25 +337,33 @@ class ReplyQueue:
 
     def close(self) -> None:
         """Delete the queue, and end.  Idempotent."""
-        with self._opening:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
-            _open.discard(self)
-            channel = self._channel
+        self._returning.close()
+        _open.discard(self)
+        # Who just comes back to a broker that is slow sees that it is closed.
+        if self._opening.acquire(timeout=_PATIENCE):
             try:
-                if channel is not None and _sound(channel):
-                    with channel.link.lock:
-                        deleted = b"\0\0" + short(self.name) + b"\0"
-                        channel.call(
-                            frames.QUEUE_DELETE, deleted, frames.QUEUE_DELETE_OK, timeout=2.0
-                        )
-                        channel.link.close()
-            except TransportError:
-                # It expires by itself.
-                pass
+                self._delete()
             finally:
-                self._waker.close()
+                self._opening.release()
+        self._waker.close()
+
+    def _delete(self) -> None:
+        channel = self._channel
+        if channel is None or not _sound(channel):
+            # It expires by itself.
+            return
+        with suppress(TransportError), channel.link.lock:
+            deleted = b"\0\0" + short(self.name) + b"\0"
+            channel.call(frames.QUEUE_DELETE, deleted, frames.QUEUE_DELETE_OK, timeout=_PATIENCE)
+            channel.link.close()
+
+
+def _nothing() -> None:
+    """The chore of a connection that is only to be looked at."""
 
 
 def _sound(channel: Channel) -> bool:
