@@ -258,9 +258,18 @@ def test_plugins_show_says_what_is_weak() -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "what a killed worker held" in done.stdout
-    assert "MongoDB, by kombu; what a killed worker held is lost" in done.stdout
+    assert "MongoDB, by kombu; what a killed worker held comes back from the journal" in done.stdout
     assert "with +filesystem: broadcast, delay, expiry, persistent, shared" in done.stdout
     assert "with +memory: broadcast, delay, expiry\n" in done.stdout
+
+
+def test_plugins_show_tells_of_one_transport_what_is_weak() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "caraway", "plugins", "show", "kombu+zookeeper"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "ZooKeeper, by kombu; what a killed worker held comes back from the" in done.stdout
+    assert "+filesystem" not in done.stdout
 
 
 def test_a_rejected_message_is_kept_in_a_queue_of_the_dead(make: Any, name: str) -> None:

@@ -113,6 +113,16 @@ def on_redis(folder: Path) -> Iterator[Place]:
         yield Place(folder, f"kombu+{url}", lambda: Connection(url))
 
 
+@contextmanager
+def on_sqlite(folder: Path) -> Iterator[Place]:
+    """By SQLAlchemy: kombu takes a message out of the table before it hands it over."""
+    url = f"sqla+sqlite:///{folder}/messages.db"
+    yield Place(folder, f"kombu+{url}", lambda: Connection(url))
+
+
+KILLED = pytest.mark.parametrize("where", [on_files, on_sqlite], ids=["files", "sqlite"])
+
+
 @pytest.fixture(scope="module", params=[on_files, on_redis], ids=["files", "redis"])
 def place(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """With a worker that runs."""
@@ -176,9 +186,10 @@ def test_commands_are_answered_to_our_client_and_to_celery_s(place: Place) -> No
     assert [list(answer.values()) for answer in answers] == [[{"ok": "pong"}]]
 
 
-def test_a_lane_killed_in_the_midst_of_a_task_loses_nothing_in_files(tmp_path: Path) -> None:
+@KILLED
+def test_a_lane_killed_in_the_midst_of_a_task_loses_nothing(tmp_path: Path, where: Any) -> None:
     trace = tmp_path / "trace"
-    with on_files(tmp_path) as place:
+    with where(tmp_path) as place:
         with place.worker():
             result = place.app.send_task("shop.deadly", (str(trace),))
             os.kill(_victim(trace), signal.SIGKILL)
@@ -186,9 +197,12 @@ def test_a_lane_killed_in_the_midst_of_a_task_loses_nothing_in_files(tmp_path: P
         place.app.close()
 
 
-def test_a_task_that_kills_its_lane_is_given_up_after_three_deliveries(tmp_path: Path) -> None:
+@KILLED
+def test_a_task_that_kills_its_lane_is_given_up_after_three_deliveries(
+    tmp_path: Path, where: Any
+) -> None:
     trace = tmp_path / "trace"
-    with on_files(tmp_path) as place:
+    with where(tmp_path) as place:
         with place.worker():
             result = place.app.send_task("shop.poison", (str(trace),))
             with pytest.raises(WorkerLostError):
@@ -197,9 +211,10 @@ def test_a_task_that_kills_its_lane_is_given_up_after_three_deliveries(tmp_path:
         place.app.close()
 
 
-def test_a_whole_worker_killed_loses_nothing_in_files(tmp_path: Path) -> None:
+@KILLED
+def test_a_whole_worker_killed_loses_nothing(tmp_path: Path, where: Any) -> None:
     trace = tmp_path / "trace"
-    with on_files(tmp_path) as place:
+    with where(tmp_path) as place:
         with place.worker() as first:
             result = place.app.send_task("shop.deadly", (str(trace),))
             _victim(trace)
@@ -216,6 +231,14 @@ def _victim(trace: Path) -> int:
         assert time.monotonic() < deadline, "the task was not begun"
         time.sleep(0.02)
     return int(trace.read_text().split()[0])
+
+
+def test_a_worker_says_at_its_start_what_its_broker_does_not_keep(tmp_path: Path) -> None:
+    with on_sqlite(tmp_path) as place:
+        with place.worker():
+            (log,) = tmp_path.glob("worker-*.log")
+            assert "note      sqla by kombu: what a killed worker held comes" in log.read_text()
+        place.app.close()
 
 
 def test_exchanges_and_queues_are_declared_as_celery_declares_them(place: Place) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from caraway.cli.plugin_text import description, file_of, state, troubles
 from caraway.cli.program import Program, pass_program
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def list_(program: Program, *, everything: bool, as_json: bool) -> None:
         emit_json([*map(_record, found), *map(_absent_record, absent)])
         return
     rows: list[list[Any]] = [
-        [p.name, p.version or None, p.distribution or p.origin, _state(p), _provides(p)]
+        [p.name, p.version or None, p.distribution or p.origin, state(p), _provides(p)]
         for p in found
     ]
     rows += [
@@ -83,7 +84,7 @@ def list_(program: Program, *, everything: bool, as_json: bool) -> None:
     ]
     table(["name", "version", "distribution", "state", "provides"], rows, color=program.color)
     for plugin in found:
-        for line in _troubles(plugin):
+        for line in troubles(plugin):
             click.echo(f"{plugin.name}: {line}", err=True)
 
 
@@ -95,13 +96,18 @@ def show(program: Program, name: str, *, as_json: bool) -> None:
     """Show one plugin: NAME is its name, its distribution, or a scheme it offers.
 
     \b
-    Example:
+    Examples:
       caraway plugins show sqlite
+      caraway plugins show kombu+filesystem
     """
     from caraway.cli.output import emit_json
 
     registry = _registry(program)
     matches = _named(registry, name)
+    driver = ""
+    if not matches and "+" in name:
+        scheme, _, driver = name.partition("+")
+        matches = _named(registry, scheme)
     if not matches:
         bundle = _bundle(name)
         if bundle is None:
@@ -121,7 +127,7 @@ def show(program: Program, name: str, *, as_json: bool) -> None:
         emit_json([_record(plugin, whole=True) for plugin in matches])
         return
     for plugin in matches:
-        for line in _description(plugin):
+        for line in description(plugin, driver):
             click.echo(line)
 
 
@@ -159,7 +165,7 @@ def check(
     if not matches:
         inactive = _named(registry, name)
         if inactive:
-            raise click.ClickException(f"plugin {name!r} is {_state(inactive[0])}")
+            raise click.ClickException(f"plugin {name!r} is {state(inactive[0])}")
         raise _no_such_plugin(registry, name)
     reports = []
     for plugin in matches:
@@ -279,23 +285,12 @@ def _absent(found: Any) -> Iterator[Bundle]:
     return (bundle for bundle in BUNDLES if normal(bundle.dist) not in there)
 
 
-def _state(plugin: Plugin) -> str:
-    if plugin.state == "active":
-        return "active, with problems" if plugin.problems else "active"
-    return plugin.state
-
-
 def _provides(plugin: Plugin) -> list[str]:
     return [
         f"{role} {'/'.join(entry.found_by())}"
         for role, entries in plugin.entries.items()
         for entry in entries
     ]
-
-
-def _troubles(plugin: Plugin) -> list[str]:
-    lines = [f"{plugin.state}: {plugin.reason}"] if plugin.state != "active" else []
-    return [*lines, *(f"{hook}: {text}" for hook, text in plugin.problems.items())]
 
 
 def _record(plugin: Plugin, *, whole: bool = False) -> dict[str, Any]:
@@ -314,7 +309,7 @@ def _record(plugin: Plugin, *, whole: bool = False) -> dict[str, Any]:
         },
     }
     if whole:
-        record["file"] = _file(plugin.module)
+        record["file"] = file_of(plugin.module)
         record["hooks"] = sorted(plugin.hooks)
         record["entries"] = {role: list(entries) for role, entries in plugin.entries.items()}
     return record
@@ -332,69 +327,3 @@ def _absent_record(bundle: Bundle) -> dict[str, Any]:
         "problems": {},
         "provides": bundle.roles,
     }
-
-
-def _description(plugin: Plugin) -> Iterator[str]:
-    yield f"{plugin.name}: {_state(plugin)}"
-    yield f"  distribution  {plugin.distribution or '-'} {plugin.version}".rstrip()
-    yield f"  module        {plugin.module}"
-    file = _file(plugin.module)
-    if file:
-        yield f"  file          {file}"
-    for line in _troubles(plugin):
-        yield f"  trouble       {line}"
-    errors = [plugin.error] if plugin.error else [*plugin.errors.values()]
-    for error in errors:
-        import traceback
-
-        for text in traceback.format_exception(error):
-            yield from (f"    {line}" for line in text.rstrip().splitlines())
-    lifecycle = sorted(h for h in plugin.hooks if not h.startswith("caraway_register_"))
-    if lifecycle:
-        yield f"  hooks         {', '.join(lifecycle)}"
-    for role, entries in plugin.entries.items():
-        for entry in entries:
-            yield ""
-            yield from _entry(role, entry)
-
-
-def _entry(role: str, entry: AnyEntry) -> Iterator[str]:
-    yield f"  {role} {entry.name}"
-    if summary := getattr(entry, "summary", "") or getattr(entry, "help", ""):
-        yield f"    {summary}"
-    yield f"    found by      {', '.join(entry.found_by())}"
-    yield f"    factory       {getattr(entry, 'factory', '') or getattr(entry, 'target', '')}"
-    by_driver = {f" with +{k}:": v for k, v in sorted(getattr(entry, "by_driver", {}).items())}
-    for name, those in {"": getattr(entry, "capabilities", ()), **by_driver}.items():
-        if those:
-            words = ", ".join(sorted(capability.value for capability in those))
-            yield f"    capabilities {name} {words}"
-    if driver := getattr(entry, "driver", ""):
-        yield f"    driver        {driver} {_version(driver)}"
-    if entry.doc:
-        yield f"    docs          {entry.doc}"
-    for option in getattr(entry, "options", ()):
-        unit = f", {option.unit}" if option.unit else ""
-        yield f"    ?{option.name}=  {option.type}{unit}; default {option.default!r}"
-        choices = f" One of: {', '.join(option.choices)}." if option.choices else ""
-        yield f"        {option.doc}{choices}"
-
-
-def _version(distribution: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
-def _file(module: str) -> str:
-    """Where a plugin's package is, without importing the plugin."""
-    from importlib.util import find_spec
-
-    try:
-        spec = find_spec(module.partition(":")[0].partition(".")[0])
-    except (ImportError, ValueError):
-        return ""
-    return (spec.origin or "") if spec is not None else ""

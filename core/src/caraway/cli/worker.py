@@ -268,7 +268,8 @@ def banner(app: Caraway, worker: Worker, app_name: str) -> str:
         rows.append(("settings", str(conf.project.file)))
     lines = [f"caraway {__version__}  {worker.hostname}  pid {os.getpid()}"]
     lines += [f"  {label:<9} {value}" for label, value in rows]
-    lines += [f"  note      {note}" for note in conf.notes]
+    cautions = [app.transport.caution] if app.transport.caution else []
+    lines += [f"  note      {note}" for note in (*cautions, *conf.notes)]
     return "\n".join(lines)
 
 

@@ -46,6 +46,9 @@ class Transport(ABC):
     fetches_at_once: int = 1024
     """How many short messages a fetch of a lane takes at most, unless the setting
     ``worker_prefetch_limit`` says so: more cost memory, fewer cost round trips."""
+    caution: str = ""
+    """What this broker doesn't keep of Caraway's promises, one line; the worker's banner
+    shows it."""
 
     @abstractmethod
     def publish(self, publications: Sequence[Publication], *, timeout: float = 5.0) -> None:

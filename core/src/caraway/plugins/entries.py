@@ -85,6 +85,7 @@ class TransportEntry(Entry, frozen=True, kw_only=True):
         schemes: URL schemes, lower-case, without ``+driver``; the name if empty.
         by_driver: capabilities by what follows the first ``+`` of the scheme, where they
             depend on that; for any other driver ``capabilities`` holds, as on the class.
+        notes: what people should know of each such driver, one line.
         joined: schemes of which several URLs name one broker, and not a failover list.
             They are handed over as one URL, its hosts with commas between them.
     """
@@ -92,6 +93,7 @@ class TransportEntry(Entry, frozen=True, kw_only=True):
     schemes: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     by_driver: dict[str, frozenset[Capability]] = {}
+    notes: dict[str, str] = {}
 
     def found_by(self) -> tuple[str, ...]:
         return self.schemes or (self.name,)

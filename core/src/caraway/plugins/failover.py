@@ -84,6 +84,12 @@ class FailoverTransport(Transport):
     def ping(self) -> None:
         self._first(lambda transport: transport.ping())
 
+    @property
+    def caution(self) -> str:  # type: ignore[override]
+        """That of each, once."""
+        found = self._each(lambda transport: transport.caution)
+        return "; ".join(dict.fromkeys(each for _, each in found if each))
+
     def broadcast(self) -> Broadcast:
         return self._first(lambda transport: transport.broadcast())
 

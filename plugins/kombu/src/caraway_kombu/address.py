@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from caraway.interfaces import Context
     from caraway.url import Url
 
-OURS = frozenset({"poll", "connect_timeout", "heartbeat"})
+OURS = frozenset({"poll", "connect_timeout", "heartbeat", "journal"})
 _NUMBER = re.compile(r"-?\d+(\.\d+)?\Z")
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -51,7 +51,7 @@ class Address(Struct, frozen=True, kw_only=True):
         from importlib import import_module
 
         kombu: Any = import_module("kombu")
-        return kombu.Connection(
+        made = kombu.Connection(
             self.target,
             transport=self.transport,
             connect_timeout=self.connect_timeout,
@@ -60,6 +60,9 @@ class Address(Struct, frozen=True, kw_only=True):
             login_method=self.login_method,
             transport_options=dict(self.options),
         )
+        # Of a URL with its own +, kombu takes its own class whatever it was given.
+        made.transport_cls = self.transport
+        return made
 
 
 def read(url: Url, options: Mapping[str, Any], context: Context, facts: Facts | None) -> Address:

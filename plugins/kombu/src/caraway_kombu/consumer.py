@@ -17,14 +17,19 @@ from caraway.interfaces.transport import Consumer
 from caraway.message import Delivery, Message, Owner, Queue, Settlement, Tag
 from caraway_kombu.delays import Delays
 from caraway_kombu.facts import Keeps
+from caraway_kombu.journal import sweep
+from caraway_kombu.link import returning
 from caraway_kombu.marks import DEAD, Found
 
 if TYPE_CHECKING:
+    from caraway_kombu.journal import Journal
     from caraway_kombu.link import Link
     from caraway_kombu.transport import KombuTransport
 
 _tags = count(1)
 _FIRST_PAUSE = 0.002
+SWEEP = 1.0
+"""Seconds between looks into the journals of dead processes."""
 _RESTORE = 10.0
 """Seconds between looks for what others let lie past the visibility timeout, at most."""
 
@@ -57,11 +62,14 @@ class KombuConsumer(Consumer):
         self._clock: Callable[[], float] = transport.context.clock
         self._facts = transport.address.facts
         self._poll = transport.poll
-        self._link: Link = transport.connect()
+        self._journal = transport.journal()
+        self._link: Link = transport.connect(self._journal)
+        self._astray = False
         self._delays = Delays(self._facts.ladder, self._clock, monotonic)
         self._held: dict[Tag, Held] = {}
         self._first = 0
         self._restored = monotonic()
+        self._swept = False
         timeout = transport.address.options.get("visibility_timeout")
         short = timeout / 4 if isinstance(timeout, int | float) else _RESTORE
         self._restore_every = min(_RESTORE, max(0.25, short))
@@ -130,6 +138,16 @@ class KombuConsumer(Consumer):
         link = self._prepare()
         self._restore(link)
         taken: list[Delivery] = []
+        try:
+            self._gather(link, limit, taken)
+        except CarawayError:
+            self._astray = self._journal is not None
+            if not taken or self._facts.keeps not in ("journal", "nothing"):
+                raise
+            # The broker has forgotten these; the error comes again if it is one.
+        return taken
+
+    def _gather(self, link: Link, limit: int, taken: list[Delivery]) -> None:
         for queue, found in self._delays.ripe(link, limit):
             self._admit(link, queue, found, taken)
         queues = list(self.queues)
@@ -146,7 +164,6 @@ class KombuConsumer(Consumer):
                     self._admit(link, queue, found, taken)
                 if len(got) < wanted:
                     queues.remove(queue)
-        return taken
 
     def _from(self, link: Link, queue: str, wanted: int) -> Sequence[Found]:
         if self._closed:
@@ -185,6 +202,22 @@ class KombuConsumer(Consumer):
         if self._facts.keeps == "timeout" and now - self._restored > self._restore_every:
             self._restored = now
             link.restore()
+        journal = self._journal
+        if journal is None:
+            return
+        if self._astray:
+            self._put_back_strays(link, journal)
+        if now - self._restored > SWEEP or not self._swept:
+            self._restored = now
+            self._swept = True
+            sweep(journal.folder, returning(link), journal)
+
+    def _put_back_strays(self, link: Link, journal: Journal) -> None:
+        """What an error left in nobody's hands."""
+        held = {each.found.tag for each in self._held.values()}
+        for queue, found in journal.strays(held):
+            link.give_back(queue, found, found.marks())
+        self._astray = False
 
     # -- settling ----------------------------------------------------------------------
 
@@ -291,6 +324,9 @@ class KombuConsumer(Consumer):
 
     def _give_all_back(self) -> None:
         held = [each for each in self._held.values() if self._ours(each)]
+        if self._journal is not None:
+            tags = {each.found.tag for each in held}
+            held += [Held(found, queue, 0) for queue, found in self._journal.strays(tags)]
         self._held.clear()
         for at, each in enumerate(held):
             try:
@@ -310,6 +346,8 @@ class KombuConsumer(Consumer):
         self._closed = True
         self._transport.ended(self)
         self._link.close()
+        if self._journal is not None:
+            self._journal.close()
         self._ears.close()
         self._mouth.close()
 
@@ -318,5 +356,6 @@ _LEFT: dict[Keeps, str] = {
     "connection": "comes back when the broker ends the connection",
     "timeout": "comes back after the visibility timeout",
     "sweep": "comes back with the next worker",
+    "journal": "comes back with the next worker of this machine",
     "nothing": "is lost",
 }

@@ -13,18 +13,20 @@ from msgspec import Struct, field
 
 from caraway.plugins import Capability
 
-Keeps = Literal["connection", "timeout", "sweep", "nothing"]
+Keeps = Literal["connection", "timeout", "sweep", "journal", "nothing"]
 """Who gives back what a killed worker held.
 
 ``connection``: the broker, when the connection ends.  ``timeout``: the broker, when the
-message's visibility timeout is over.  ``sweep``: whichever worker looks next.  ``nothing``:
-nobody; kombu takes a message out of the broker before anything is recorded.
+message's visibility timeout is over.  ``sweep``: whichever worker looks next.  ``journal``:
+kombu takes a message out of the broker first, and the bridge gives it back from a file, see
+`caraway_kombu.journal`.  ``nothing``: nobody.
 """
 
 _TELLS: dict[Keeps, str] = {
     "connection": "comes back when its connection ends",
     "timeout": "comes back after the visibility timeout, a task that runs longer twice",
     "sweep": "comes back at once",
+    "journal": "comes back from the journal of its machine, and is lost with that",
     "nothing": "is lost",
 }
 
@@ -57,7 +59,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     scheme: str
     title: str
     transport: str = ""
-    keeps: Keeps = "nothing"
+    keeps: Keeps = "journal"
     install: str = ""
     module: str = ""
     persistent: bool = True
@@ -86,6 +88,13 @@ class Facts(Struct, frozen=True, kw_only=True):
         return frozenset(found)
 
     @property
+    def caution(self) -> str:
+        """For whoever starts a worker: what a killed worker held, if that isn't kept well."""
+        if self.keeps in ("connection", "sweep"):
+            return ""
+        return f"{self.scheme} by kombu: what a killed worker held {_TELLS[self.keeps]}"
+
+    @property
     def summary(self) -> str:
         """For ``caraway plugins show``: name, and what is weak."""
         text = f"{self.title}, by kombu; what a killed worker held {_TELLS[self.keeps]}"
@@ -98,8 +107,8 @@ FACTS: dict[str, Facts] = {
     facts.scheme: facts
     for facts in (
         Facts(
-            scheme="memory", title="this process's memory", persistent=False, shared=False,
-            fanout=True, poll=0.05, note="only for threads of one process",
+            scheme="memory", title="this process's memory", keeps="nothing", persistent=False,
+            shared=False, fanout=True, poll=0.05, note="only for threads of one process",
         ),
         Facts(
             scheme="filesystem", title="files in a folder", keeps="sweep", fanout=True, poll=0.1,
@@ -122,12 +131,18 @@ FACTS: dict[str, Facts] = {
             install="qpid-python qpid-tools", module="qpid", fanout=True, real=True,
             note="its driver doesn't run on Python 3, so nor does this",
         ),
-        Facts(scheme="sqla", title="an SQL database", install="sqlalchemy", module="sqlalchemy"),
+        Facts(
+            scheme="sqla", title="an SQL database", transport="caraway_kombu.sqla:Transport",
+            install="sqlalchemy", module="sqlalchemy",
+        ),
         Facts(
             scheme="mongodb", title="MongoDB", install="pymongo", module="pymongo", fanout=True,
             poll=0.5,
         ),
-        Facts(scheme="etcd", title="etcd 2", install="python-etcd", module="etcd", poll=1.0),
+        Facts(
+            scheme="etcd", title="etcd, by its API of version 2", install="python-etcd",
+            transport="caraway_kombu.etcd:Transport", module="etcd",
+        ),
         Facts(
             scheme="azurestoragequeues", title="Azure Storage Queues",
             install="azure-storage-queue azure-identity", module="azure.storage.queue", poll=1.0,
@@ -144,7 +159,8 @@ FACTS: dict[str, Facts] = {
         Facts(
             scheme="confluentkafka", title="Apache Kafka", install="confluent-kafka",
             module="confluent_kafka", poll=0.5, ladder=(64,), options={"wait_time_seconds": 0.5},
-            note="an acknowledgement counts for all that came before it",
+            note="an acknowledgement counts for all that came before it, and what a killed"
+            " worker held may run twice",
         ),
         Facts(
             scheme="pgmq", title="PostgreSQL with PGMQ", keeps="timeout",
@@ -152,11 +168,14 @@ FACTS: dict[str, Facts] = {
         ),
         Facts(scheme="zookeeper", title="Apache ZooKeeper", install="kazoo", module="kazoo"),
         Facts(scheme="consul", title="Consul", install="python-consul2", module="consul", poll=1.0),
-        Facts(scheme="pyro", title="a Pyro process", install="Pyro4", module="Pyro4",
-              persistent=False),
+        Facts(
+            scheme="pyro", title="a Pyro process", transport="caraway_kombu.pyro:Transport",
+            install="Pyro4", module="Pyro4", persistent=False,
+        ),
         Facts(
             scheme="sqs", title="Amazon SQS", keeps="timeout", install="boto3 pycurl urllib3",
-            module="boto3", poll=1.0, ladder=(8, 512), options={"wait_time_seconds": 0},
+            module="boto3", transport="caraway_kombu.sqs:Transport", poll=1.0, ladder=(8, 512),
+            options={"wait_time_seconds": 0},
         ),
         Facts(
             scheme="slmq", title="SoftLayer queues", keeps="timeout",

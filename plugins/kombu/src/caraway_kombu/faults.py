@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from caraway_kombu.facts import Facts
 
 NOT_FOUND, MISMATCH = 404, 406
+REFUSED = ("501", "502", "541")
+"""What RabbitMQ says of headers that are too long or that it can't read."""
 _OURS = (
     *(TypeError, ValueError, KeyError, AttributeError, IndexError, NotImplementedError),
     struct.error,
@@ -60,6 +62,12 @@ def translate(exc: BaseException, shown: str, passing: Passing) -> Exception:
     if isinstance(exc, ImportError):
         return ComponentUnusable(
             f"{shown}: {said}", hint="Install the driver of this kombu transport."
+        )
+    code = str(getattr(exc, "reply_code", ""))
+    if code in REFUSED or (code == str(MISMATCH) and "Basic.publish" in said):
+        return TransportError(
+            f"{shown} refused the message: {said}",
+            hint="AMQP wants headers that fit into one frame, of 128 KiB unless said otherwise.",
         )
     if isinstance(exc, (*passing, OSError)):
         return TransportUnavailable(

@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from queue import Empty
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from caraway.errors import ImproperlyConfigured
+from caraway_kombu.home import Home
 
 if TYPE_CHECKING:
     from caraway.interfaces import Context
@@ -176,13 +177,12 @@ class Channel(kombus.Channel):  # type: ignore[misc]
         """Put back what dead processes held, marked as delivered before; return how many."""
         self._swept = time.monotonic()
         count = 0
-        for path, home in Home.abandoned(Path(self.data_folder_in) / ".held", self._home):
+        for path in Home.abandoned(Path(self.data_folder_in) / ".held", self._home):
             payload = _read(path, "")
             if isinstance(payload, dict):
                 payload["redelivered"] = True
             self._return(path, payload)
             count += 1
-            del home
         return count
 
     # -- queues ------------------------------------------------------------------------
@@ -285,75 +285,6 @@ class Transport(kombus.Transport):  # type: ignore[misc]
                     hint="Name one that this process may write to.",
                 ) from exc
         return options
-
-
-class Home:
-    """A folder of what one channel holds; locked while its process lives.
-
-    Args:
-        parent: of all such folders.
-    """
-
-    def __init__(self, parent: Path) -> None:
-        parent.mkdir(exist_ok=True)
-        while True:
-            self.folder = parent / uuid.uuid4().hex
-            self._path = self.folder.with_suffix(".lock")
-            self._file = open(self._path, "wb")  # noqa: SIM115 - held as long as this lives
-            if _try_lock(self._file) and self._path.exists():
-                break
-            self._file.close()  # somebody thought it abandoned
-        self.folder.mkdir()
-
-    def close(self) -> None:
-        """End it, when it is empty."""
-        _remove(self.folder, self._path)
-        self._file.close()
-
-    @staticmethod
-    def abandoned(parent: Path, own: Home | None) -> Any:
-        """Files in the folders of dead processes, with what keeps the others away."""
-        if not parent.is_dir():
-            return
-        for path in parent.glob("*.lock"):
-            if own is not None and path == own._path:
-                continue
-            try:
-                file = open(path, "rb+")  # noqa: SIM115 - closed below
-            except OSError:
-                continue
-            with file:
-                if not _try_lock(file):
-                    continue
-                folder = path.with_suffix("")
-                if folder.is_dir():
-                    for each in sorted(folder.iterdir()):
-                        yield each, file
-                _remove(folder, path)
-
-
-def _remove(folder: Path, path: Path) -> None:
-    try:
-        if folder.is_dir():
-            folder.rmdir()
-    except OSError:
-        return  # not empty: it is swept later
-    path.unlink(missing_ok=True)
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _file(begin: str, queue: str) -> str:

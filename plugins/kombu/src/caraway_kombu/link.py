@@ -8,13 +8,15 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError, TransportUnavailable
+from caraway.message import Queue
 from caraway_kombu.faults import error_types, mismatch, not_found, translate
 from caraway_kombu.marks import Found, find
 from caraway_kombu.tolerance import tolerant
 
 if TYPE_CHECKING:
-    from caraway.message import Message, Queue
+    from caraway.message import Message
     from caraway_kombu.address import Address
+    from caraway_kombu.journal import Journal
 
 
 class Link:
@@ -23,10 +25,17 @@ class Link:
     Args:
         address: of the broker.
         read: from one of kombu's messages to what is found in it.
+        journal: of what is taken; None keeps none.
     """
 
-    def __init__(self, address: Address, read: Callable[[Any], Found] = find) -> None:
+    def __init__(
+        self,
+        address: Address,
+        read: Callable[[Any], Found] = find,
+        journal: Journal | None = None,
+    ) -> None:
         self.address = address
+        self.journal = journal
         self._read = read
         self.generation = 0
         """Counts connections: delivery tags are good for one."""
@@ -230,25 +239,39 @@ class Link:
         """Take up to so many messages; none if none is ready.  Doesn't wait."""
         channel = self.channel()
         own = getattr(channel, "caraway_take", None)
+        found: list[Found] = []
         try:
             if own is not None:
-                return [self._read(raw) for raw in own(queue, limit)]
+                return [self._found(queue, raw) for raw in own(queue, limit)]
             if hasattr(channel, "_get_many"):
-                return self._take_many(channel, queue, limit)
-            found: list[Found] = []
+                self._take_many(channel, queue, limit, found)
+                return found
             while len(found) < limit:
                 raw = channel.basic_get(queue, no_ack=False)
                 if raw is None:
                     break
-                found.append(self._read(channel.message_to_python(raw)))
+                found.append(self._found(queue, channel.message_to_python(raw)))
             return found
         except Empty:
-            return []
+            return found
         except Exception as exc:
             self.close()
+            if found and self.address.facts.keeps in ("journal", "nothing"):
+                # The broker has forgotten these; the error comes again if it is one.
+                return found
             raise self.fault(exc) from exc
 
-    def _take_many(self, channel: Any, queue: str, limit: int) -> list[Found]:
+    def _found(self, queue: str, raw: Any) -> Found:
+        found = self._read(raw)
+        if self.journal is not None:
+            try:
+                self.journal.write(queue, found)
+            except OSError as exc:
+                self.put(found.message, found.marks(), queue, priority=found.priority)
+                raise translate(exc, str(self.journal.folder), ()) from exc
+        return found
+
+    def _take_many(self, channel: Any, queue: str, limit: int, found: list[Found]) -> None:
         """For transports that get several in one request, which kombu does only for
         consumers."""
         if queue not in self._subscribed:
@@ -258,7 +281,6 @@ class Link:
                 consumer_tag=f"caraway-{queue}",
             )  # fmt: skip
             self._subscribed.add(queue)
-        found: list[Found] = []
         qos = channel.qos
         while len(found) < limit:
             held = len(qos._delivered) - len(qos._dirty)
@@ -270,10 +292,9 @@ class Link:
                 empty = True  # some may have come before it was
             empty = empty or not self._arrived
             while self._arrived:
-                found.append(self._read(self._arrived.popleft()))
+                found.append(self._found(queue, self._arrived.popleft()))
             if empty:
                 break
-        return found
 
     def ack(self, tags: Iterable[Any]) -> None:
         """Acknowledge; what is unknown by now is left out."""
@@ -284,7 +305,9 @@ class Link:
                     channel.basic_ack(tag)
                 except KeyError:
                     # Of a connection before, by a transport that keeps them in memory.
-                    continue
+                    pass
+                if self.journal is not None:
+                    self.journal.drop(tag)
         except Exception as exc:
             self.close()
             raise self.fault(exc) from exc
@@ -299,6 +322,8 @@ class Link:
                 return
             # Written first: killed in between, it is there twice, and not never.
             self.put(found.message, marks, queue, priority=found.priority)
+            if self.journal is not None:
+                self.journal.drop(found.tag)
             self.channel().basic_ack(found.tag)
         except KeyError:
             return  # acknowledged with the connection before
@@ -350,6 +375,22 @@ class Link:
             self.close()
             raise TransportUnavailable(f"{self.address.shown} closed the connection")
         self.run(_ask)
+
+
+def returning(link: Link) -> Callable[[str, Found], None]:
+    """Puts what a dead process held back to its queue."""
+
+    def put(queue: str, found: Found) -> None:
+        try:
+            link.declare(Queue(name=queue))
+            link.put(found.message, found.marks(), queue, priority=found.priority)
+        except CarawayError:
+            raise
+        except Exception as exc:
+            link.close()
+            raise link.fault(exc) from exc
+
+    return put
 
 
 def _ask(channel: Any) -> None:

@@ -9,6 +9,7 @@ OPTIONS = (
     Option("poll", "duration", None, "Longest pause between looks into empty queues.", "seconds"),
     Option("connect_timeout", "duration", None, "To connect; broker_connection_timeout."),
     Option("heartbeat", "duration", None, "AMQP's; none."),
+    Option("journal", "str", ".caraway/kombu", "Folder of what a worker holds; False is none."),
 )
 """Ours; all others are kombu's, and handed to it as they are."""
 
@@ -21,7 +22,8 @@ def caraway_register_transports() -> list[TransportEntry]:
         factory="caraway_kombu.transport:KombuTransport",
         summary="kombu+SCHEME://: any transport of kombu's. No leases; what a killed worker held"
         " comes back with the connection's end (amqp), after the visibility timeout (redis, sqs,"
-        " pgmq ...), at once (filesystem), or never (memory, sqla, mongodb, etcd, zookeeper ...)",
+        " pgmq ...), at once (filesystem), from a journal on the worker's machine (sqla, mongodb,"
+        " etcd, zookeeper ...), or never (memory)",
         driver="kombu",
         any_option=True,
         options=OPTIONS,
@@ -30,6 +32,7 @@ def caraway_register_transports() -> list[TransportEntry]:
         by_driver={
             name: FACTS[ALIASES.get(name, name)].capabilities for name in (*FACTS, *ALIASES)
         },
+        notes={name: FACTS[ALIASES.get(name, name)].summary for name in (*FACTS, *ALIASES)},
     )
     return [any_of_them, *map(_entry, OWN_SCHEMES)]
 

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from msgspec import structs
+
 from caraway.errors import CarawayError, PublishError, TransportError, TransportUnavailable
 from caraway.interfaces import Capability, Context, Transport
 from caraway.message import Owner, OwnerId, Publication, Queue, QueueStats
@@ -16,7 +18,8 @@ from caraway_kombu.address import Address, read
 from caraway_kombu.consumer import KombuConsumer
 from caraway_kombu.courier import Courier
 from caraway_kombu.delays import Delays
-from caraway_kombu.link import Link
+from caraway_kombu.journal import Journal, place, sweep
+from caraway_kombu.link import Link, returning
 from caraway_kombu.marks import DUE, EXPIRES, Found, find
 
 if TYPE_CHECKING:
@@ -48,7 +51,12 @@ class KombuTransport(Transport):
     def __init__(self, url: Url, options: Mapping[str, Any], context: Context) -> None:
         self.context = context
         self.address: Address = read(url, options, context, type(self).facts)
+        self._journal = place(self.address, options.get("journal"), context.directory)
+        if self._journal is None and self.address.facts.keeps == "journal":
+            without = structs.replace(self.address.facts, keeps="nothing")
+            self.address = structs.replace(self.address, facts=without)
         facts = self.address.facts
+        self.caution = facts.caution
         self.capabilities = facts.capabilities  # type: ignore[misc]
         self.poll: float = float(options.get("poll") or facts.poll)
         self._link = self.connect()
@@ -60,9 +68,15 @@ class KombuTransport(Transport):
         self._consumers: set[KombuConsumer] = set()
         self._closed = False
 
-    def connect(self) -> Link:
+    def connect(self, journal: Journal | None = None) -> Link:
         """A link of its own, for whoever needs one."""
-        return Link(self.address, self.read)
+        return Link(self.address, self.read, journal)
+
+    def journal(self) -> Journal | None:
+        """A journal of its own for a consumer; None where the broker needs none."""
+        if self._journal is None or self.address.facts.keeps != "journal":
+            return None
+        return Journal(self._journal)
 
     def read(self, raw: Any) -> Found:
         """What a message of kombu's is.  Never raises.
@@ -130,6 +144,8 @@ class KombuTransport(Transport):
                         if tries == 1 and link.generation:
                             continue
                         raise fault from exc
+                    if isinstance(exc, link.errors):
+                        link.close()  # AMQP ends a channel or connection over one message
                     failed.append((left[0], fault))
                 left.pop(0)
 
@@ -244,13 +260,16 @@ class KombuTransport(Transport):
         self._call(lambda link: link.check(), 5.0)
 
     def reclaim(self, owner: OwnerId) -> int:  # noqa: ARG002 - all dead owners alike
-        """Put back what dead processes held, where the transport can tell (`filesystem`)."""
+        """Put back what dead processes held, where files tell (`filesystem`, journals)."""
+        folder = self._journal
+        if folder is not None and self.address.facts.keeps == "journal":
+            return self._call(lambda link: sweep(folder, returning(link)))
 
-        def sweep(link: Link) -> int:
+        def look(link: Link) -> int:
             own = getattr(link.channel(), "caraway_sweep", None)
             return 0 if own is None else int(own())
 
-        return self._call(sweep)
+        return self._call(look)
 
     def broadcast(self) -> KombuBroadcast:
         from caraway_kombu.broadcast import KombuBroadcast
