@@ -240,16 +240,56 @@ def test_wrong_credentials_and_hosts_are_told_apart(connect: Open, rabbitmq: Ser
     assert "rabbitmqctl add_vhost nowhere" in str(caught.value.hint)
 
 
-def test_a_queue_of_another_kind_is_used_with_a_warning_that_names_both(
+QUORUM = {"arguments": {"x-queue-type": "quorum"}}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "differs", "remedy"),
+    [
+        ({}, {"max_priority": 5}, "'x-max-priority'", "task_queue_max_priority"),
+        ({"max_priority": 5}, {}, "'x-max-priority'", "task_queue_max_priority"),
+        ({}, QUORUM, "'x-queue-type'", "task_default_queue_type"),
+        (QUORUM, {}, "'x-queue-type'", "task_default_queue_type"),
+        ({"arguments": {"x-message-ttl": 9000000}}, {}, "'x-message-ttl'", "task_queues"),
+        ({"durable": False}, {}, "'durable'", "durable of the queue in task_queues"),
+    ],
+)  # fmt: skip
+def test_a_queue_of_another_kind_is_used_with_a_warning_that_names_both_and_the_remedy(
+    connect: Open,
+    caplog: pytest.LogCaptureFixture,
+    theirs: dict[str, Any],
+    ours: dict[str, Any],
+    differs: str,
+    remedy: str,
+) -> None:
+    queue, transport, other = name(), connect(), connect()
+    transport.declare([Queue(name=queue, **theirs)])
+    with caplog.at_level(logging.WARNING, "caraway"):
+        other.declare([Queue(name=queue, **ours)])
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert f"queue {queue!r} exists with other arguments than ours" in warning
+    assert f"inequivalent arg {differs}" in warning
+    assert "received" in warning
+    assert "but current is" in warning
+    assert remedy in warning
+    assert f"rabbitmqctl delete_queue -p / {queue}" in warning
+    publish(other, queue, 1)
+    assert len(take(consume(other, queue), 1)) == 1
+    transport.delete(queue)
+
+
+def test_an_exchange_of_another_kind_is_used_with_a_warning(
     connect: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue, transport, other = name(), connect(), connect()
-    transport.declare([Queue(name=queue)])
+    made = {"name": queue, "exchange": f"{queue}.x", "routing_key": queue}
+    transport.declare([Queue(**made, exchange_type="topic")])
     with caplog.at_level(logging.WARNING, "caraway"):
-        other.declare([Queue(name=queue, max_priority=5)])
-    assert "'x-max-priority'" in caplog.text
-    assert "received the value '5'" in caplog.text
-    assert "but current is none" in caplog.text
-    assert "task_queue_max_priority" in caplog.text
-    publish(other, queue, 1)
-    assert len(take(consume(transport, queue), 1)) == 1
+        other.declare([Queue(**made, exchange_type="direct")])
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "inequivalent arg 'type'" in warning
+    assert "current is 'topic'" in warning
+    assert "exchange_type in task_queues" in warning
+    other.publish([Publication(Message(b"1"), queue, f"{queue}.x", queue)])
+    assert len(take(consume(other, queue), 1)) == 1
+    transport.delete(queue)

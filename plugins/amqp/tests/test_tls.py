@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from caraway.message import Message, Notice, Owner, Publication, Queue, Topic, n
 from caraway.settings import Settings
 from caraway.testing.servers import Server, free_port
 from caraway.url import Url
+from caraway_amqp import frames
+from caraway_amqp.frames import content, publish_to
 from caraway_amqp.transport import AmqpTransport
 
 from .conftest import Place, Secure, until
@@ -223,3 +227,63 @@ def test_what_speaks_tls_for_a_consumer_ends_with_it(connect: Open, secure: Secu
     assert process.poll() is None
     relay.end()
     until(lambda: process.poll() is not None, "it ends")
+
+
+HOLDER = """
+import sys, time
+from caraway.interfaces import Context
+from caraway.message import Owner, Queue
+from caraway.url import Url
+from caraway_amqp import frames
+from caraway_amqp.frames import content, publish_to
+from caraway_amqp.transport import AmqpTransport
+
+transport = AmqpTransport(Url.parse(sys.argv[1]), {}, Context())
+consumer = transport.consume([Queue(name=sys.argv[2])], Owner(id="holder"))
+while not consumer.fetch(1, 1.0):
+    pass
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_process_s_messages_come_back_at_once_over_tls(
+    connect: Open, secure: Secure
+) -> None:
+    url = f"amqps://127.0.0.1:{secure.port}?ca_certs={secure.authority.certificate}"
+    transport = connect(url=url)
+    transport.publish([Publication(Message(b"x"), "tls.killed")])
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, url, "tls.killed"], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        consumer = transport.consume([Queue(name="tls.killed")], Owner(id=new_owner_id()))
+        assert not consumer.fetch(1, 0.0)
+        killed = time.monotonic()
+        holder.kill()
+    found: list[Any] = []
+    until(lambda: found.extend(consumer.fetch(1, 0.2)) or found, "it comes back", 10.0)
+    assert found[0].attempt == 2
+    assert time.monotonic() - killed < 5.0
+    consumer.close()
+    transport.delete("tls.killed")
+
+
+def test_what_a_process_had_sent_before_it_was_killed_still_goes_out(
+    connect: Open, secure: Secure
+) -> None:
+    url = f"amqps://127.0.0.1:{secure.port}?ca_certs={secure.authority.certificate}"
+    transport = connect(url=url)
+    transport.declare([Queue(name="tls.last")])
+    link = transport.connect(5.0, "a test", paced=True)
+    body = bytes(1000)
+    message = publish_to(1, "", "tls.last") + content(1, Message(body), {}, link.frame_max)
+    with link.lock:
+        channel = link.new_channel(1)
+        channel.call(frames.CHANNEL_OPEN, b"\0", frames.CHANNEL_OPEN_OK)
+        link.send(message * 2000)
+        # As when the process is killed: nothing is said to anybody.
+        link.socket.close()
+    until(lambda: transport.stats(["tls.last"])[0].ready == 2000, "all are there")
+    transport.delete("tls.last")

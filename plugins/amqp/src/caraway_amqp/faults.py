@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from caraway.errors import TransportError, TransportUnavailable
 
 NO_ROUTE, NOT_FOUND, LOCKED, MISMATCH, REFUSED = 312, 404, 405, 406, 403
@@ -18,15 +20,46 @@ class ChannelClosed(TransportError):
     """
 
     def __init__(self, code: int, text: str, hint: str = "") -> None:
+        if code == MISMATCH:
+            hint = hint or _same(text)
         super().__init__(f"RabbitMQ refused: {text} ({code})", hint=hint or _HINTS.get(code, ""))
         self.code = code
         self.text = text
 
 
+_SETTINGS = {
+    "x-max-priority": "max_priority of the queue in task_queues, or task_queue_max_priority",
+    "x-queue-type": "task_default_queue_type, task_create_missing_queue_type or x-queue-type in "
+    "the queue's arguments",
+    "durable": "durable of the queue in task_queues",
+    "type": "exchange_type in task_queues, or task_default_exchange_type",
+}
+"""What sets an argument of a declaration, by its name."""
+_ARGUMENT = re.compile(
+    r"inequivalent arg '([^']+)' for (queue|exchange) '([^']*)' in vhost '([^']*)'"
+)
+
+
+def _same(text: str) -> str:
+    """What to do about something that exists otherwise: RabbitMQ names one difference."""
+    found = _ARGUMENT.search(text)
+    if found is None:
+        return ""
+    argument, kind, name, vhost = found.groups()
+    where = _SETTINGS.get(argument, "arguments of the queue in task_queues")
+    if kind == "exchange":
+        return (
+            f"Set what the broker has ({where}), or delete the exchange there and let it be made "
+            "anew."
+        )
+    return (
+        f"Set what the broker has ({where}); or, once the queue is empty, delete it there "
+        f"(rabbitmqctl delete_queue -p {vhost} {name}) and let it be made anew. Another "
+        "difference, if there is one, is named then."
+    )
+
+
 _HINTS = {
-    MISMATCH: "Declare the queue as it is in the broker (task_default_queue_type, "
-    "task_queue_max_priority, arguments in task_queues), or delete it there and let it be "
-    "made anew.",
     REFUSED: "Give the user the rights to configure, write and read: rabbitmqctl "
     'set_permissions -p VHOST USER ".*" ".*" ".*".',
     LOCKED: "Another connection has this queue for itself; end that one, or take another name.",

@@ -162,7 +162,11 @@ def ensure(link: Link, channel: Channel, queue: Queue, shapes: Shapes, log: Any)
         if exc.code != MISMATCH:
             raise
         channel = link.channel()
-        log.warning("exchange %r is used as it is: %s", queue.exchange, exc.text)
+        log.warning(
+            "exchange %r exists otherwise than as ours (%s); it is used as it is. "
+            "RabbitMQ says: %s. %s",
+            queue.exchange, kind, exc.text, exc.hint,
+        )  # fmt: skip
     key = queue.routing_key or queue.name
     bound = bind_queue(queue.name, queue.exchange, key)
     channel.call(frames.QUEUE_BIND, bound, frames.QUEUE_BIND_OK)
