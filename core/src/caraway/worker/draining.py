@@ -5,9 +5,10 @@ back, too.
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError
+from caraway.worker.entries import Entry, released, sent_again
 from caraway.worker.lane_config import LOST
 
 if TYPE_CHECKING:
@@ -40,6 +41,20 @@ def drain(lane: Lane) -> None:
         lane.log().warning("closing the consumer: %s", exc)
     if clean:
         lane.executor.stop(timeout=1.0)
+
+
+def taken_back(lane: Lane, *, running: bool) -> list[Entry]:
+    """Take back what has not begun (and what runs, if told); the entries give it back."""
+    jobs: list[Any] = list(lane.executor.withdraw())
+    entries = sent_again(job for job in jobs if job.settled)
+    if running:
+        jobs += [job for job in list(lane.in_flight.values()) if job not in jobs]
+    entries += released(job.delivery.tag for job in jobs if not job.settled)
+    for job in jobs:
+        lane.in_flight.pop(job.delivery.tag, None)
+    if running and lane.events is not None:
+        lane.events.cancelled(jobs)
+    return entries
 
 
 def cut_short(lane: Lane) -> bool:

@@ -25,7 +25,7 @@ from caraway.worker.admission import EXPIRED, Verdict, judge, stamped, unknown_r
 from caraway.worker.job import TaskJob, TaskPlan, read_limits
 from caraway.worker.limits import RateGate
 from caraway.worker.orders import forget_oldest
-from caraway.worker.started import store_started
+from caraway.worker.started import acknowledged, store_started
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -272,7 +272,10 @@ class Intake:
             special = True
             self._check(suspects, jobs, judged)
         if special:
-            jobs = self._prepare(jobs)
+            started = [job for job in jobs if job.plan.track_started]
+            if started and self._backend is not None:
+                store_started(self._app, self._backend, self._config.owner, started)
+            jobs = acknowledged(self._consumer, jobs)
         if signals.task_received.receivers:
             node = self._config.owner.worker
             for job in jobs:
@@ -375,19 +378,6 @@ class Intake:
                 judged.append(Completion(Settlement(delivery.tag)))
             else:
                 jobs.append(_job(delivery, plan))
-
-    def _prepare(self, jobs: list[TaskJob]) -> list[TaskJob]:
-        """Before they run: acknowledge early ones, store STARTED where it is tracked."""
-        started = [job for job in jobs if job.plan.track_started]
-        if started and self._backend is not None:
-            store_started(self._app, self._backend, self._config.owner, started)
-        early = [job for job in jobs if not job.plan.acks_late]
-        if early:
-            lost = set(self._consumer.settle([Settlement(j.delivery.tag) for j in early]))
-            for job in early:
-                job.settled = True
-            jobs = [job for job in jobs if not (job.settled and job.delivery.tag in lost)]
-        return jobs
 
 
 def _job(delivery: Delivery, plan: TaskPlan) -> TaskJob:

@@ -25,14 +25,13 @@ from typing import TYPE_CHECKING, Any
 from caraway.errors import CarawayError, OperationalError, OwnerLost
 from caraway.message import Completion, Delivery
 from caraway.worker.commit import Committer, workflow_of
-from caraway.worker.draining import drain
+from caraway.worker.draining import drain, taken_back
 from caraway.worker.entries import (
     RETURNED,
     Entry,
     admitted_alone,
     interrupted,
     released,
-    sent_again,
     unstorable,
     without_second_thoughts,
 )
@@ -380,17 +379,9 @@ class Lane:
 
     def give_back(self, *, running: bool = False) -> int:
         """Release what has not begun (and what runs, if told); return how many."""
-        jobs: list[Any] = list(self.executor.withdraw())
-        entries = sent_again(job for job in jobs if job.settled)
-        if running:
-            self._cut = True
-            jobs += [job for job in list(self.in_flight.values()) if job not in jobs]
-        entries += released(job.delivery.tag for job in jobs if not job.settled)
-        for job in jobs:
-            self.in_flight.pop(job.delivery.tag, None)
+        self._cut = self._cut or running
+        entries = taken_back(self, running=running)
         self._done.extend(entries)
-        if running and self.events is not None:
-            self.events.cancelled(jobs)
         return len(entries)
 
     def log(self) -> Any:

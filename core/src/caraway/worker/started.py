@@ -1,4 +1,4 @@
-"""Stores the state STARTED, for tasks that track it."""
+"""What is done for some tasks before they run: STARTED is stored, messages are acknowledged."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from caraway import states
 from caraway.errors import CarawayError
-from caraway.message import StoredResult
+from caraway.message import Settlement, StoredResult
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
-    from caraway.interfaces import Backend
+    from caraway.interfaces import Backend, Consumer
     from caraway.message import Owner
     from caraway.worker.job import TaskJob
 
@@ -35,3 +35,14 @@ def store_started(app: Caraway, backend: Backend, owner: Owner, jobs: Sequence[T
         import logging
 
         logging.getLogger("caraway.worker").warning("STARTED not stored: %s", exc)
+
+
+def acknowledged(consumer: Consumer, jobs: list[TaskJob]) -> list[TaskJob]:
+    """Acknowledge those that want it before they run; return what is still to run."""
+    early = [job for job in jobs if not job.plan.acks_late]
+    if not early:
+        return jobs
+    lost = set(consumer.settle([Settlement(job.delivery.tag) for job in early]))
+    for job in early:
+        job.settled = True
+    return [job for job in jobs if not (job.settled and job.delivery.tag in lost)]
