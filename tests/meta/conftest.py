@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,11 +53,15 @@ class Rooms:
 
     def walk(self, work: Callable[[], object]) -> Rooms:
         """Do the work once, in this thread, and count."""
+        # What other tests left is cleaned up before, or its finalizers would be counted.
+        gc.collect()
+        gc.disable()
         sys.setprofile(self._event)
         try:
             work()
         finally:
             sys.setprofile(None)
+            gc.enable()
         return self
 
 

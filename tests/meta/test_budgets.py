@@ -89,7 +89,7 @@ def test_processing_one_message_passes_few_rooms(lane: Any, add: Any, rooms: Wal
 
     assert result.get(timeout=1) == 5
     assert 0 < walked.calls <= 30, "\n".join(walked.path)
-    assert walked.files <= 8, walked.path
+    assert walked.files <= 8, "\n".join(walked.path)
     assert walked.hops <= 16, walked.path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -301,7 +302,13 @@ class TestReceiver:
             }
         )
         stream = receiver.itercapture(wakeup=False, **options)
-        sender = threading.Timer(0.02, send)
+
+        def send_to_who_listens() -> None:
+            while receiver._subscription is None:
+                time.sleep(0.001)
+            send()
+
+        sender = threading.Thread(target=send_to_who_listens, daemon=True)
         sender.start()
         for event in stream:
             if event["type"] == "end":
