@@ -46,7 +46,8 @@ class Leaks:
         out += [f"channel {name.decode()}" for name in client.pubsub_channels()]
         if client.pubsub_numpat():
             out.append("patterns are subscribed")
-        others = [each for each in client.client_list() if each["cmd"] != "client|list"]
+        own = str(client.client_id())
+        others = [each for each in client.client_list() if each["id"] != own]
         out += [f"connection {each['id']} ({each['cmd']})" for each in others]
         return out
 

@@ -24,8 +24,8 @@ from caraway.message import ChordPart, Completion, Settlement, StoredResult
 from caraway.testing.servers import server
 
 RIGHTS = (
-    "+@read +@write +@scripting +@pubsub +@connection +@transaction +time -@dangerous "
-    "+client|unblock"
+    "+@read +@write +@scripting +@pubsub +@connection +@transaction +time +select "
+    "-@dangerous +client|unblock"
 )
 """As docs/how-to/redis.md has it."""
 
@@ -202,7 +202,7 @@ def test_a_password_for_a_server_that_has_none_is_an_error_with_the_remedy(
 def test_a_user_without_rights_is_told_which_it_lacks(
     url: str, opened: Any, user: Callable[[str], str]
 ) -> None:
-    theirs = url.replace("//", "//" + user("on >tulip ~* &* +@connection +@read"))
+    theirs = url.replace("//", "//" + user("on >tulip ~* &* +@connection +@read +select"))
     with pytest.raises(TransportError, match=r"forbids a command.*lpush") as caught:
         opened.transport(theirs).publish([opened.publication()])
     assert "docs/how-to/redis.md" in str(caught.value.hint)

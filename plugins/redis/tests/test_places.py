@@ -1,4 +1,4 @@
-"""Where a Redis can be: behind TLS, a unix socket, Sentinels, in a cluster."""
+"""Where a Redis can be: behind TLS, a unix socket, Sentinels.  Clusters: test_cluster.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
 
 from caraway.errors import (
     ImproperlyConfigured,
@@ -25,7 +24,7 @@ from caraway.errors import (
     TransportUnavailable,
 )
 from caraway.message import Completion, Settlement, StoredResult
-from caraway.testing.servers import Server, ServerKind, free_port, server
+from caraway.testing.servers import ServerKind, free_port, server
 
 AT_ONCE = ("--repl-diskless-sync-delay", "0")
 """Replicas needn't wait for others that may come."""
@@ -40,13 +39,13 @@ def works(opened: Any, url: str, settings: Any = None, **options: Any) -> None:
     taken = consumer.fetch(5, 5.0)
     assert len(taken) == 5
     assert transport.shares_store(backend)
-    assert not consumer.commit([_done(each) for each in taken])
+    assert not consumer.commit([done(each) for each in taken])
     assert backend.wait(["id-0", "id-4"], 5.0)
     later = threading.Timer(0.1, transport.publish, ([opened.publication("x")],))
     later.start()
     (last,) = consumer.fetch(1, 5.0)
     later.join()
-    storing = threading.Timer(0.1, consumer.commit, ([_done(last)],))
+    storing = threading.Timer(0.1, consumer.commit, ([done(last)],))
     storing.start()
     assert backend.wait(["id-x"], 5.0)
     storing.join()
@@ -58,7 +57,7 @@ def _tls_of(settings: Any) -> dict[str, Any]:
     return {"backend_use_ssl": settings["broker_use_ssl"]} if settings else {}
 
 
-def _done(delivery: Any) -> Completion:
+def done(delivery: Any) -> Completion:
     task_id = delivery.message.headers["id"]
     payload = msgspec.json.encode({"status": "SUCCESS", "result": None})
     return Completion(Settlement(delivery.tag), StoredResult(task_id, "SUCCESS", payload, 60.0))
@@ -226,7 +225,7 @@ def test_what_sentinels_say_is_followed_through_a_failover(
 
             publish(0)
             taken = consumer.fetch(30, 5.0)
-            assert not consumer.commit([_done(each) for each in taken])
+            assert not consumer.commit([done(each) for each in taken])
             with Redis(port=master.port) as first:
                 first.execute_command("WAIT", 1, 5000)
             assert backend.wait([taken[0].message.headers["id"]], 5.0)
@@ -237,14 +236,14 @@ def test_what_sentinels_say_is_followed_through_a_failover(
             with pytest.raises(TransportUnavailable):
                 publish(100)
             began = time.monotonic()
-            until(lambda: _tried(lambda: publish(100)), 30.0)
+            until(lambda: tried(lambda: publish(100)), 30.0)
             assert time.monotonic() - began < 20.0
-            done = {each.message.headers["id"] for each in taken}
-            while done != sent:
+            ended = {each.message.headers["id"] for each in taken}
+            while ended != sent:
                 with suppress(OperationalError):
                     held = [*held, *consumer.fetch(50, 0.5)]
-                    assert not consumer.commit([_done(each) for each in held])
-                    done |= {each.message.headers["id"] for each in held}
+                    assert not consumer.commit([done(each) for each in held])
+                    ended |= {each.message.headers["id"] for each in held}
                     held = []
                 assert time.monotonic() - began < 40.0
             assert len(backend.get(sorted(sent))) == len(sent)
@@ -252,7 +251,7 @@ def test_what_sentinels_say_is_followed_through_a_failover(
             opened.close()
 
 
-def _tried(act: Callable[[], Any]) -> bool:
+def tried(act: Callable[[], Any]) -> bool:
     try:
         act()
     except (TransportUnavailable, StoreReadOnly):
@@ -270,126 +269,3 @@ def test_sentinels_that_do_not_know_the_master_are_named(
         assert "<redis" not in str(caught.value)
         works(opened, watch.url, master_name="mymaster")
         opened.close()
-
-
-# -- a cluster -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[list[Server]]:
-    """Three masters, and a replica of the one that has the slot of ``{shop}``."""
-    with ExitStack() as servers:
-        nodes = [servers.enter_context(_node()) for _ in range(4)]
-        told = [servers.enter_context(Redis(port=node.port)) for node in nodes]
-        for index, (begin, end) in enumerate(((0, 5461), (5462, 10922), (10923, 16383))):
-            told[index].execute_command("CLUSTER", "ADDSLOTSRANGE", begin, end)
-        buses = [_bus(node) for node in nodes]
-        for index in range(1, 4):
-            told[0].execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[index].port, buses[index])
-        _wait(lambda: all(_info(each)["cluster_known_nodes"] == "4" for each in told))
-        _wait(lambda: all(_info(each)["cluster_state"] == "ok" for each in told[:3]))
-        slot = told[0].execute_command("CLUSTER", "KEYSLOT", "{shop}")
-        owner = min(slot // 5462, 2)
-        name = told[owner].execute_command("CLUSTER", "MYID").decode()
-        _wait(lambda: _done_without_error(told[3], "CLUSTER", "REPLICATE", name))
-        _wait(lambda: told[3].info("replication").get("master_link_status") == "up")
-        yield [nodes[owner], nodes[3], *[n for i, n in enumerate(nodes[:3]) if i != owner]]
-
-
-def _node() -> Any:
-    bus = free_port()
-    config = [
-        "--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "1000",
-        *AT_ONCE,
-    ]  # fmt: skip
-    return server("redis", config=config)
-
-
-def _bus(node: Server) -> int:
-    return int(node._config[node._config.index("--cluster-port") + 1])
-
-
-def _info(told: Redis) -> dict[str, str]:
-    answer = told.execute_command("CLUSTER", "INFO")
-    if isinstance(answer, dict):
-        return answer
-    return dict(line.split(":", 1) for line in answer.decode().split("\r\n") if ":" in line)
-
-
-def _wait(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < end, "the cluster doesn't come up"
-        time.sleep(0.02)
-
-
-def _done_without_error(told: Redis, *command: Any) -> bool:
-    try:
-        told.execute_command(*command)
-    except RedisError:
-        return False
-    return True
-
-
-def test_in_a_cluster_celery_s_keys_can_not_work_which_is_said_at_once(
-    opened: Any, cluster: list[Server]
-) -> None:
-    url = cluster[0].url
-    with pytest.raises(ImproperlyConfigured, match="cluster") as caught:
-        opened.transport(url).publish([opened.publication()])
-    assert "hash_tag" in str(caught.value.hint)
-    with pytest.raises(ImproperlyConfigured, match="cluster"):
-        opened.backend(url).get(["a"])
-
-
-@pytest.mark.parametrize("options", [{"hash_tag": "shop"}, {"global_keyprefix": "{shop}"}])
-def test_with_all_keys_in_one_slot_a_cluster_works_whichever_node_is_named(
-    opened: Any, cluster: list[Server], options: dict[str, str]
-) -> None:
-    for node in cluster:
-        works(opened, node.url, **options)
-    with pytest.raises(TransportError, match="database of the URL"):
-        opened.transport(cluster[0].url.removesuffix("/0") + "/1", **options).ping()
-
-
-def test_remote_control_reaches_subscribers_on_any_node_of_a_cluster(
-    opened: Any, cluster: list[Server]
-) -> None:
-    from caraway.message import Message, Notice, Topic
-
-    topic = Topic("celery.pidbox", "", "fanout")
-    transport = opened.transport(cluster[0].url, hash_tag="shop")
-    subscription = transport.broadcast().subscribe([topic])
-    other = opened.transport(cluster[2].url, hash_tag="shop")
-    assert other.broadcast().publish([Notice(topic, Message(b"{}", {}))]) == 1
-    assert [each.message.body for each in subscription.receive(5.0)] == [b"{}"]
-    subscription.close()
-
-
-def test_a_failover_in_a_cluster_is_followed(
-    opened: Any, cluster: list[Server], until: Callable[..., Any]
-) -> None:
-    transport = opened.transport(cluster[2].url, hash_tag="shop")
-    consumer = opened.consumer(transport)
-    transport.publish([opened.publication(n) for n in range(10)])
-    assert len(consumer.fetch(4, 5.0)) == 4
-    with Redis(port=cluster[1].port) as replica, Redis(port=cluster[0].port) as owner:
-        owner.execute_command("WAIT", 1, 5000)
-        replica.execute_command("CLUSTER", "FAILOVER")
-        until(lambda: replica.info("replication")["role"] == "master", 30.0)
-    until(lambda: _tried(lambda: transport.publish([opened.publication("x")])), 30.0)
-    taken: list[Any] = []
-
-    def fetched() -> bool:
-        return _tried(lambda: taken.extend(consumer.fetch(50, 0.2))) and len(taken) >= 7
-
-    until(fetched, 30.0)
-    assert {each.message.body for each in taken} >= {b"x"}
-    # The old owner's death is no matter now, though the URL or an old connection names it.
-    cluster[0].kill()
-    assert not consumer.settle([Settlement(each.tag) for each in taken])
-    late = opened.transport(
-        f"redis://127.0.0.1:{cluster[0].port},127.0.0.1:{cluster[3].port}/0", hash_tag="shop"
-    )
-    until(lambda: _tried(late.ping), 30.0)
-    opened.close()

@@ -260,6 +260,8 @@ def _in_cluster(
                 self.read_response()
             except driver.MovedError as moved:
                 return (moved.host or self.host, moved.port)
+            except driver.AskError:
+                pass  # the slot is about to move, and until then it is here
             return None
 
     return lambda protocol: ToOwner(host="", port=0, protocol=protocol, **common)

@@ -15,7 +15,8 @@ from caraway.errors import (
     TransportUnavailable,
 )
 from caraway_redis.addresses import Address, connector
-from caraway_redis.faults import translate
+from caraway_redis.faults import GONE, said, translate
+from caraway_redis.keys import OURS
 from caraway_redis.options import read_options
 from caraway_redis.wires import Script, Wire, is_unknown_script, pack
 
@@ -73,6 +74,13 @@ class Link:
         self._pid = os.getpid()
         self._checked = False
         self.closed = False
+        self.guard: tuple[str, ...] = ()
+        """What every script names as its last keys."""
+        if chosen.slot:
+            # A key that never exists.  While its slot moves to another node, a cluster
+            # refuses whoever names one that isn't there, before anything is done; without,
+            # a script would end in the middle, at the first key that has gone ahead.
+            self.guard = (f"{chosen.global_keyprefix}{chosen.tag}{OURS}none",)
 
     @property
     def place(self) -> str:
@@ -262,7 +270,7 @@ class Link:
 
     def fault(self, answer: Exception) -> OperationalError:
         """The error to raise for one that the server answered with."""
-        if str(answer).startswith(("READONLY", "MOVED")):
+        if said(answer).startswith(GONE):
             # After a failover connections may lead to what is a replica now.
             self.disconnect()
         error = translate(answer, self.place)
@@ -290,11 +298,17 @@ class Link:
         Raises:
             OperationalError: one of the runs failed, others may not have.
         """
-        packed = [pack("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        guard = self.guard
+        packed = [
+            pack("EVALSHA", script.sha, len(keys) + len(guard), *keys, *guard, *args)
+            for keys, args in calls
+        ]
         got = self.answers(packed, len(packed), timeout)
         for at, (keys, args) in enumerate(calls):
             if is_unknown_script(got[at]):
-                command = ("EVAL", script.source, len(keys), *keys, *args)
+                command = (
+                    "EVAL", script.source, len(keys) + len(guard), *keys, *guard, *args,
+                )  # fmt: skip
                 got[at] = self.call(*command, timeout=timeout)
             elif isinstance(got[at], Exception):
                 raise self.fault(got[at]) from got[at]

@@ -16,7 +16,7 @@ from caraway.errors import (
 )
 from caraway.interfaces.transport import Consumer
 from caraway.message import Completion, Delivery, Owner, Settlement, Tag
-from caraway_redis.faults import translate
+from caraway_redis.faults import GONE, said, translate
 from caraway_redis.fetching import deliveries, entry_delivery
 from caraway_redis.results import milliseconds
 from caraway_redis.waiting_lists import ListWait
@@ -91,12 +91,13 @@ class RedisConsumer(Consumer):
             names.append(keys.delayed + queue)
             names += [keys.list(queue, step) for step in steps]
             names += [boxes[queue, step] for step in steps]
+        names += self._link.guard
         self._fetch_head = (len(names), *names, owner.id)
         self._fetch_tail = (_SWEEP_EVERY, *steps, *queues)
         self._counts = (len(queues), len(steps))
         self._commit_head = (
-            4, self._held, keys.seq, keys.dead_index, keys.queues,
-            keys.prefix, keys.sep, keys.delayed, keys.dead, keys.dead_of,
+            4 + len(self._link.guard), self._held, keys.seq, keys.dead_index, keys.queues,
+            *self._link.guard, keys.prefix, keys.sep, keys.delayed, keys.dead, keys.dead_of,
         )  # fmt: skip
         self._wait = ListWait(
             self._link,
@@ -366,8 +367,7 @@ class RedisConsumer(Consumer):
             answer = self._read()
         if isinstance(answer, Exception):
             wire = self._wire
-            text = str(answer)
-            if wire is not None and text.startswith(("READONLY", "MOVED")):
+            if wire is not None and said(answer).startswith(GONE):
                 wire.close()  # the next one leads to where the master is now
             raise translate(answer, self._link.place) from answer
         return answer

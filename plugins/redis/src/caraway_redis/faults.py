@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from caraway.errors import (
     BackendError,
     BackendUnavailable,
@@ -25,10 +27,25 @@ class Garbled(Exception):
     """What came isn't Redis' protocol."""
 
 
+_IN_SCRIPT = re.compile(
+    r"ERR Error running script \(call to \w+\): @user_script: ?\d+: (?:@user_script: ?\d+: )?-?"
+)
+"""What Redis 6.2 puts before the error of a command that a script called."""
+GONE = ("READONLY", "MOVED")
+"""Answers after which connections are made anew: they may lead elsewhere then."""
+MOVING = ("ASK ", "TRYAGAIN")
+"""Answers of a node of a cluster whose slot is on its way to another one."""
 PASSING = (
-    "ASK ", "BUSY ", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "UNBLOCKED",
+    "BUSY ", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED", *MOVING,
 )  # fmt: skip
 """Answers of a server that will do better in a moment."""
+
+
+def said(exc: BaseException) -> str:
+    """The server's words, as newer ones put them, without what an object of redis-py's is."""
+    # Of Sentinels that don't know the master, redis-py tells all it knows of its objects.
+    text = str(exc).partition(" : <redis.")[0] or type(exc).__name__
+    return _IN_SCRIPT.sub("", text, count=1)
 
 
 def translate(exc: BaseException, place: str) -> OperationalError:
@@ -38,8 +55,7 @@ def translate(exc: BaseException, place: str) -> OperationalError:
         exc: as raised.
         place: the server, for people.
     """
-    # Of Sentinels that don't know the master, redis-py tells all it knows of its objects.
-    text = str(exc).partition(" : <redis.")[0] or type(exc).__name__
+    text = said(exc)
     if _is(exc, "AuthenticationError") or text.startswith(
         ("NOAUTH", "WRONGPASS", "ERR AUTH", "ERR Client sent AUTH")
     ):
@@ -47,7 +63,11 @@ def translate(exc: BaseException, place: str) -> OperationalError:
             f"{place} refused our user or password: {text}",
             hint="Look at the URL's user and password, or at the server's ACL (ACL LIST).",
         )
-    if text.startswith("NOPERM") or _is(exc, "NoPermissionError"):
+    if (
+        text.startswith("NOPERM")
+        or "The user executing the script can't" in text
+        or _is(exc, "NoPermissionError")
+    ):
         return TransportError(
             f"{place} forbids a command that is needed: {text}",
             hint="Give the user +@all on its keys and channels, without @admin and @dangerous "
@@ -102,6 +122,12 @@ def translate(exc: BaseException, place: str) -> OperationalError:
     if "max number of clients" in text:
         return TransportUnavailable(
             f"{place} takes no more connections: {text}", hint="Raise its setting maxclients."
+        )
+    if text.startswith(MOVING):
+        return TransportUnavailable(
+            f"{place} is handing our keys over to another node of its cluster: {text}",
+            hint="This passes as soon as the whole slot has moved. If it doesn't, end the move: "
+            "redis-cli --cluster fix HOST:PORT, or CLUSTER SETSLOT.",
         )
     if text.startswith(PASSING) or _is(exc, "BusyLoadingError"):
         return TransportUnavailable(f"{place} isn't ready: {text}")

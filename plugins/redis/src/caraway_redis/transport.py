@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 from msgspec.structs import replace
 
-from caraway.errors import OperationalError, PublishError, TransportError
+from caraway.errors import (
+    OperationalError,
+    PublishError,
+    TransportError,
+    TransportUnavailable,
+)
 from caraway.interfaces.context import Capability
 from caraway.interfaces.transport import Transport
 from caraway.message import (
@@ -28,6 +33,7 @@ from caraway_redis import dead_letters, inspection
 from caraway_redis.bindings import Bindings
 from caraway_redis.connection import Link
 from caraway_redis.consumer import GIVE_BACK, RedisConsumer
+from caraway_redis.faults import PASSING, said
 from caraway_redis.fetching import entry_delivery
 from caraway_redis.foreign import restore_abandoned
 from caraway_redis.keys import Keys
@@ -54,6 +60,8 @@ ORPHANED = 120
 last wait, which the server may answer after that end."""
 _SWEPT = 100
 """Owners whose lease ended that one sweep ends."""
+_PASSES = 0.05
+"""Seconds between two tries to send what a cluster refused for the moment."""
 _AT_ONCE = 1000
 """Revocations written at a time."""
 _FAR = 0.001
@@ -119,27 +127,50 @@ class RedisTransport(Transport):
         failed: list[tuple[int, str]] = []
         rows = self._envelopes.rows(publications, failed)
         if rows:
-            packed, spans = self._envelopes.commands(rows)
-            known = self._known
-            new = {row[0] for row in rows if row[0] not in known}
-            if new:
-                # After the messages: a queue that is listed twice is no harm.
-                packed.append(pack("SADD", self.keys.queues, *new))
-                spans.append((0, 0))
-            answers = self.link.answers(packed, len(packed), timeout)
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    self._refused(answers, spans, rows, failed)
-                    break
-            else:
-                known |= new
+            again = self._send(rows, failed, timeout)
+            if again:
+                self._send_again(again, failed, timeout)
         if failed:
             raise PublishError(
                 f"{len(failed)} of {len(publications)} messages can't be published: {failed[0][1]}",
                 failed=[position for position, _ in sorted(failed)],
                 hint="What can't be written holds in its headers or properties what can't go "
-                "into JSON. The others can be published again when the cause is mended.",
+                "into JSON. What was refused can be published again when its cause has passed.",
             )
+
+    def _send(
+        self, rows: Sequence[Row], failed: list[tuple[int, str]], timeout: float
+    ) -> list[Row]:
+        """Send rows; note in ``failed`` what is refused; return what is to be sent again."""
+        packed, spans = self._envelopes.commands(rows)
+        known = self._known
+        new = {row[0] for row in rows if row[0] not in known}
+        if new:
+            # After the messages: a queue that is listed twice is no harm.
+            packed.append(pack("SADD", self.keys.queues, *new))
+            spans.append((0, 0))
+        answers = self.link.answers(packed, len(packed), timeout)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                return self._refused(answers, spans, rows, failed)
+        known |= new
+        return []
+
+    def _send_again(self, rows: list[Row], failed: list[tuple[int, str]], timeout: float) -> None:
+        """Send what a server refused that took the rest, since one of its keys was on the
+        way to another node of a cluster: whoever sent all again would send some twice.
+        What isn't taken in time is noted in ``failed``."""
+        end = monotonic() + timeout
+        error = "its key is on the way to another node"
+        while rows and monotonic() < end:
+            sleep(_PASSES)
+            try:
+                rows = self._send(rows, failed, max(_PASSES, end - monotonic()))
+            except OperationalError as exc:
+                error = str(exc.args[0])
+                if not isinstance(exc, TransportUnavailable):
+                    break
+        failed += [(row[5], error) for row in rows]
 
     def _refused(
         self,
@@ -147,12 +178,13 @@ class RedisTransport(Transport):
         spans: Sequence[tuple[int, int]],
         rows: Sequence[Row],
         failed: list[tuple[int, str]],
-    ) -> None:
-        """Note the publications that the server refused.
+    ) -> list[Row]:
+        """Note the publications that the server refused; return those to be sent again.
 
         Raises:
             TransportError: it refused them all.
         """
+        again: list[Row] = []
         seen = {position for position, _ in failed}
         first: Exception | None = None
         kept = False
@@ -161,12 +193,19 @@ class RedisTransport(Transport):
                 kept = kept or end > begin
                 continue
             first = first or answer
+            if said(answer).startswith((*PASSING, "MOVED")):
+                again += rows[begin:end]
+                continue
             for row in rows[begin:end]:
                 if row[5] not in seen:
                     seen.add(row[5])
                     failed.append((row[5], str(answer)))
         if first is not None and not kept:
             raise self.link.fault(first) from first
+        if again:
+            # Where all that was left open leads elsewhere now, connections must, too.
+            self.link.disconnect()
+        return again
 
     def prepare(self, publications: Sequence[Publication]) -> list[Row]:
         """Rows of follow-ups, for a commit.
