@@ -15,7 +15,8 @@ from caraway.errors import ImproperlyConfigured, StoreFull, TransportUnavailable
 from caraway.interfaces import Context
 from caraway.message import Message, Owner, Publication, Queue, Settlement, new_owner_id
 from caraway.url import Url
-from caraway_kombu.journal import Journal
+from caraway_kombu.journal import Journal, sweep
+from caraway_kombu.marks import Found
 from caraway_kombu.transport import KombuTransport
 
 
@@ -187,3 +188,16 @@ def test_each_broker_has_a_journal_of_its_own_and_files_only_its_user_reads(
     assert len(folders) == 2
     assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
     other.close()
+
+
+def test_what_only_kombu_can_write_is_kept_too(tmp_path: Path) -> None:
+    headers = {"big": 2**70, "surrogate": "\ud800", "deep": [[{"": None}]]}
+    found = Found(Message(b"\xff", headers, properties={"reply_to": "x"}), "tag", 1, due=3.5)
+    journal = Journal(tmp_path / "journal")
+    journal.write("celery", found)
+    journal.home.forget()
+    seen: list[tuple[str, Found]] = []
+    assert sweep(journal.folder, lambda queue, found: seen.append((queue, found))) == 1
+    ((queue, again),) = seen
+    assert (queue, again.attempts, again.due) == ("celery", 2, 3.5)
+    assert again.message == found.message

@@ -226,6 +226,14 @@ def test_stats_add_up_what_can_be_reached(brokers: Brokers) -> None:
     assert [s.ready for s in brokers.both.stats()] == [2]
 
 
+def test_what_a_broker_does_not_keep_is_said_once(brokers: Brokers) -> None:
+    assert brokers.both.caution == ""
+    brokers.one.caution = brokers.two.caution = "forgets"
+    assert brokers.both.caution == "forgets"
+    brokers.two.caution = "forgets more"
+    assert brokers.both.caution == "forgets; forgets more"
+
+
 def test_an_owner_is_lost_only_if_every_broker_says_so(brokers: Brokers) -> None:
     consumer = brokers.consume()
     owner = consumer.owner.id

@@ -87,8 +87,9 @@ class FailoverTransport(Transport):
     @property
     def caution(self) -> str:  # type: ignore[override]
         """That of each, once."""
-        found = self._each(lambda transport: transport.caution)
-        return "; ".join(dict.fromkeys(each for _, each in found if each))
+        built = [self.at(index) for index in range(len(self._makers))]
+        found = [each.caution for each in built if each is not None and each.caution]
+        return "; ".join(dict.fromkeys(found))
 
     def broadcast(self) -> Broadcast:
         return self._first(lambda transport: transport.broadcast())

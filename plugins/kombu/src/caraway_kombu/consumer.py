@@ -299,6 +299,9 @@ class KombuConsumer(Consumer):
             tags = [self._held.pop(tag).found.tag for tag in gone]
             self._link.forget(queue)
             self._ready = 0
+            if self._journal is not None:
+                for tag in tags:
+                    self._journal.drop(tag)
             if tags and self._link.opened:
                 self._link.ack(tags)
             return len(gone)

@@ -166,14 +166,17 @@ FACTS: dict[str, Facts] = {
             scheme="pgmq", title="PostgreSQL with PGMQ", keeps="timeout",
             install="pgmq psycopg[binary,pool]", module="pgmq", fanout=True, poll=0.5,
         ),
-        Facts(scheme="zookeeper", title="Apache ZooKeeper", install="kazoo", module="kazoo"),
+        Facts(
+            scheme="zookeeper", title="Apache ZooKeeper", install="kazoo", module="kazoo",
+            transport="caraway_kombu.zookeeper:Transport",
+        ),
         Facts(scheme="consul", title="Consul", install="python-consul2", module="consul", poll=1.0),
         Facts(
             scheme="pyro", title="a Pyro process", transport="caraway_kombu.pyro:Transport",
             install="Pyro4", module="Pyro4", persistent=False,
         ),
         Facts(
-            scheme="sqs", title="Amazon SQS", keeps="timeout", install="boto3 pycurl urllib3",
+            scheme="sqs", title="Amazon SQS", keeps="timeout", install="boto3",
             module="boto3", transport="caraway_kombu.sqs:Transport", poll=1.0, ladder=(8, 512),
             options={"wait_time_seconds": 0},
         ),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Collection
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,20 +29,24 @@ from caraway_kombu.marks import Found
 if TYPE_CHECKING:
     from caraway_kombu.address import Address
 
+# Not typed.
+dumps: Any = import_module("kombu.utils.json").dumps
+loads: Any = import_module("kombu.utils.json").loads
 _log = logging.getLogger("caraway.kombu")
 Put = Callable[[str, Found], None]
 """Puts a message back to a queue."""
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):
-    """One message, as it is written."""
+    """One message, as it is written.  Headers and properties are JSON as kombu writes it, for
+    what it could read can be written so."""
 
     queue: str
     body: bytes
-    headers: dict[str, Any]
+    headers: str
     content_type: str
     content_encoding: str
-    properties: dict[str, Any]
+    properties: str
     attempts: int
     due: float
     expires: float
@@ -97,12 +102,12 @@ class Journal:
         """
         message = found.message
         entry = Entry(
-            queue, message.body, dict(message.headers), message.content_type,
-            message.content_encoding, dict(message.properties),
+            queue, message.body, dumps(message.headers), message.content_type,
+            message.content_encoding, dumps(message.properties),
             found.attempts, found.due, found.expires, found.priority,
         )  # fmt: skip
         path = self.home.folder / f"{next(self._names):012d}"
-        path.write_bytes(msgspec.msgpack.encode(entry, enc_hook=str))
+        path.write_bytes(msgspec.msgpack.encode(entry))
         self._out[found.tag] = (path, queue, found)
 
     def drop(self, tag: Any) -> None:
@@ -136,14 +141,14 @@ def sweep(folder: Path, put: Put, own: Journal | None = None) -> int:
     for path in Home.abandoned(folder, own.home if own is not None else None):
         try:
             entry = msgspec.msgpack.decode(path.read_bytes(), type=Entry)
-        except (OSError, msgspec.MsgspecError) as exc:
+            headers, properties = loads(entry.headers), loads(entry.properties)
+        except (OSError, ValueError) as exc:
             _log.error("%s isn't whole, a message is lost: %s", path, exc)
             path.unlink(missing_ok=True)
             continue
         found = Found(
             Message(
-                entry.body, entry.headers, entry.content_type, entry.content_encoding,
-                entry.properties,
+                entry.body, headers, entry.content_type, entry.content_encoding, properties
             ),
             None,
             entry.attempts + 1,

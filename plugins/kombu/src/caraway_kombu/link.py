@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError, TransportUnavailable
 from caraway.message import Queue
+from caraway_kombu.channels import ask, collect
 from caraway_kombu.faults import error_types, mismatch, not_found, translate
 from caraway_kombu.marks import Found, find
 from caraway_kombu.tolerance import tolerant
@@ -112,7 +113,7 @@ class Link:
             try:
                 transport.close_connection(raw)
             except Exception:  # noqa: BLE001 - it may be broken already
-                _collect(transport, raw)
+                collect(transport, raw)
         if client is not None:
             client._connection = None
             client._transport = None
@@ -374,7 +375,7 @@ class Link:
         if getattr(channel, "closed", False):
             self.close()
             raise TransportUnavailable(f"{self.address.shown} closed the connection")
-        self.run(_ask)
+        self.run(ask)
 
 
 def returning(link: Link) -> Callable[[str, Found], None]:
@@ -391,26 +392,3 @@ def returning(link: Link) -> Callable[[str, Found], None]:
             raise link.fault(exc) from exc
 
     return put
-
-
-def _ask(channel: Any) -> None:
-    ping = getattr(channel, "caraway_ping", None)
-    if ping is not None:
-        ping()
-        return
-    client = getattr(channel, "client", None)
-    if client is not None and hasattr(client, "ping"):
-        client.ping()
-    elif not hasattr(channel, "_size"):
-        channel.exchange_declare(exchange="amq.direct", type="direct", passive=True)
-    else:
-        channel._size("caraway.ping")
-
-
-def _collect(transport: Any, raw: Any) -> None:
-    collect = getattr(transport, "_collect", None)
-    if collect is not None:
-        try:
-            collect(raw)
-        except Exception:  # noqa: BLE001, S110 - nothing is left to be done
-            pass

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from caraway.message import Settlement
+from caraway.errors import PublishError
+from caraway.message import Message, Publication, Settlement
 from caraway.testing.conformance import TransportSuite
+from caraway.testing.conformance.suite import raises
 from caraway.testing.conformance.transport_case import bodies
 from caraway.url import Url
 from caraway_kombu.facts import FACTS
@@ -62,6 +64,26 @@ class KombuSuite(TransportSuite):
     @property
     def entry_capabilities(self) -> frozenset[Capability]:  # type: ignore[override]
         return FACTS[self.scheme].capabilities
+
+
+class Refused:
+    """Mixed in before `KombuSuite` where a broker has a limit for messages that these exceed."""
+
+    def test_a_body_of_16_mebibytes_arrives(self: Any) -> None:
+        """It is refused, by name."""
+        self.refused(Message(b"x" * (16 << 20), {"task": "check", "id": self.task_id()}))
+
+    def test_a_header_of_a_mebibyte_arrives(self: Any) -> None:
+        """It is refused, by name."""
+        self.refused(Message(b"[]", {"task": "check", "id": self.task_id(), "long": "x" * 2**20}))
+
+    def refused(self: Any, message: Message) -> None:
+        """Publishing fails; what comes after it arrives."""
+        with raises(PublishError) as caught:
+            self.transport.publish([Publication(message, self.name())], timeout=self.patience)
+        assert getattr(caught[0], "failed", ()) == (0,)
+        self.publish("after")
+        assert bodies(self.take(self.consumer(), 1)) == [b"after"]
 
 
 class AtTheEnd:
