@@ -19,6 +19,7 @@ from caraway.message import (
 )
 from caraway.testing.servers import Server
 from caraway.url import Url
+from caraway_amqp import arrivals
 from caraway_amqp.attempts import Attempts
 from caraway_amqp.consumer import AmqpConsumer
 from caraway_amqp.topology import derived
@@ -83,10 +84,9 @@ def test_a_busy_consumer_hands_on_a_suspect_that_came_ahead_uncounted(connect: O
 
 def _came(consumer: AmqpConsumer, queue: str) -> bool:
     """Read what came, without handing it out."""
-    channel = consumer._channel
-    assert channel is not None
-    with channel.link.lock:
-        while channel.link.read():
+    assert consumer._link is not None
+    with consumer._link.lock:
+        while consumer._link.read():
             pass
     return consumer.counts(queue)[1] == 1
 
@@ -117,3 +117,94 @@ def test_stops_of_workers_count_against_no_suspect(connect: Open) -> None:
         attempts[delivery.message.body.decode()] = delivery.attempt
         survivor.settle([Settlement(delivery.tag)])
     assert attempts == dict.fromkeys(bodies, 2)
+
+
+def die(consumer: AmqpConsumer) -> None:
+    """Go as a killed process does: nothing is given back."""
+    assert consumer._link is not None
+    consumer._link.close()
+
+
+def suspects(connect: Open, queue: str, *bodies: str) -> None:
+    """Messages that were with a consumer that died."""
+    transport = connect()
+    publish(transport, queue, *bodies)
+    dying = consume(transport, queue)
+    taken: list[Delivery] = []
+    until(lambda: taken.extend(dying.fetch(8, 0.2)) or len(taken) == len(bodies), "all came")
+    die(dying)
+
+
+def test_a_suspect_that_only_waits_may_see_any_number_of_deaths(connect: Open) -> None:
+    queue = f"a{uuid.uuid4().hex[:10]}"
+    suspects(connect, queue, "waits")
+    for number in range(5):
+        transport = connect()
+        busy = consume(transport, queue)
+        publish(transport, queue, f"long{number}")
+        # It moves to the queue of suspects with the first of these, and comes ahead.
+        until(lambda: take(busy).message.body.startswith(b"long"), "it has its hands full")  # noqa: B023
+        until(lambda: _came(busy, queue), "the suspect came ahead")  # noqa: B023
+        busy.settle([Settlement(tag) for tag in _held(busy)])
+        die(busy)
+
+    suspect = take(consume(connect(), queue))
+
+    assert (suspect.message.body, suspect.attempt) == (b"waits", 2)
+
+
+def _held(consumer: AmqpConsumer) -> list[int]:
+    assert consumer._session is not None
+    return [arrival.delivery.tag for arrival in consumer._session.held.values()]
+
+
+def test_each_run_of_a_suspect_counts_from_its_beginning(connect: Open) -> None:
+    queue = f"a{uuid.uuid4().hex[:10]}"
+    suspects(connect, queue, "poison")
+    counted = []
+    for _ in range(3):
+        consumer = consume(connect(), queue)
+        counted.append(take(consumer).attempt)
+        die(consumer)
+
+    assert counted == [2, 3, 4]
+
+
+def test_what_is_in_doubt_is_not_held_against_who_ran_when_whole_workers_died(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = f"a{uuid.uuid4().hex[:10]}"
+    suspects(connect, queue, "unlucky")
+    counted = []
+    for number in range(4):
+        monkeypatch.setattr(arrivals, "worker_here", lambda: f"worker {number}")  # noqa: B023
+        monkeypatch.setattr("caraway_amqp.session.worker_here", arrivals.worker_here)
+        consumer = consume(connect(), queue)
+        counted.append(take(consumer).attempt)
+        die(consumer)
+
+    assert counted == [2, 2, 3, 4]
+
+
+def test_a_suspect_that_ends_takes_along_nothing_that_came_ahead(connect: Open) -> None:
+    queue = f"a{uuid.uuid4().hex[:10]}"
+    suspects(connect, queue, "suspect")
+    transport = connect()
+    consumer = consume(transport, queue)
+    suspect = take(consumer)
+    publish(transport, queue, *[str(number) for number in range(20)])
+    first = take(consumer)
+    until(lambda: consumer.counts(queue)[1] or consumer.fetch(0, 0) or _read(consumer), "some came")
+    assert not consumer.settle([Settlement(suspect.tag)])
+    die(consumer)
+
+    other = consume(connect(), queue)
+    found: set[bytes] = set()
+    until(lambda: found.add(take(other).message.body) or len(found) == 20, "all others come")
+    assert first.message.body in found
+
+
+def _read(consumer: AmqpConsumer) -> bool:
+    assert consumer._link is not None
+    with consumer._link.lock:
+        return bool(consumer._link.read())

@@ -50,12 +50,15 @@ EXPIRES = "caraway-expires"
 """Header: when it expires, seconds since the epoch."""
 ATTEMPTS = "caraway-attempts"
 """Header: how often it was delivered before it was published (again)."""
+SUSPECT = "caraway-suspect"
+"""Header: one of those attempts may not have been a run.  Its value names the worker that
+ran it since; empty if none has."""
 DEAD = "caraway-dead"
 """Header of a dead letter: a table of ``queue``, ``reason``, ``kind``, ``attempt``, ``at``."""
 SPILLED = "caraway-headers"
 """Header: how many bytes of JSON stand before the body.  They are headers that don't fit
 into one frame, which is all that AMQP has for headers."""
-_OWN = frozenset({DUE, EXPIRES, ATTEMPTS, DEAD, SPILLED, "x-delivery-count", "x-death"})
+_OWN = frozenset({DUE, EXPIRES, ATTEMPTS, SUSPECT, DEAD, SPILLED, "x-delivery-count", "x-death"})
 _FOREIGN = ("x-first-death-", "x-last-death-")
 _TEXTS = (
     (10, "correlation_id"), (9, "reply_to"), (8, "expiration"), (7, "message_id"),

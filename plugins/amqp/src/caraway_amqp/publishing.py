@@ -7,57 +7,27 @@ back before its confirm.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from struct import Struct
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from caraway.errors import PublishError, TransportError, TransportUnavailable
 from caraway.message import Message, Publication, Queue
-from caraway_amqp import frames, native_delay, topology
-from caraway_amqp.channel import Channel, Content
-from caraway_amqp.faults import LOCKED, ChannelClosed
-from caraway_amqp.frames import content, publish_to
+from caraway_amqp import frames
+from caraway_amqp.channel import Channel
+from caraway_amqp.existing import Existing
+from caraway_amqp.faults import ChannelClosed
 from caraway_amqp.link import Link
+from caraway_amqp.outgoing import Outgoing, Packer, came_back
 
 if TYPE_CHECKING:
     from caraway_amqp.topology import Shapes
 
-_size = Struct(">I").unpack_from
 FRAME_MAX = 131072
 """RabbitMQ's default, until a connection says otherwise."""
 _CHUNK = 256 * 1024
 """Bytes after which confirms are read, so that they don't pile up."""
-_FRAMES = 4096
-"""Frames of ``basic.publish`` that are kept, one for each target."""
-
-
-class Outgoing(msgspec.Struct):
-    """A publication on its way.
-
-    Attributes:
-        position: in the batch.
-        publication: what.
-        exchange: where it goes now: the ladder's, if it is delayed.
-        routing_key: likewise.
-        count: ticks of its delay, 0 for none.
-        extra: headers of ours that it gets besides.
-        loose: it may find no queue.
-        data: its frames.
-    """
-
-    position: int
-    publication: Publication
-    exchange: str
-    routing_key: str
-    count: int
-    extra: dict[str, Any]
-    loose: bool = False
-    data: bytes = b""
 
 
 class Publisher:
@@ -78,20 +48,14 @@ class Publisher:
         log: Callable[[], Any],
     ) -> None:
         self._connect = connect
-        self._shapes = shapes
-        self._clock = clock
-        self._log = log
         self._lock = threading.RLock()
         self._link: Link | None = None
         self._confirms: Channel | None = None
-        self._asking: Channel | None = None
         self._closed = False
-        self.queues: dict[str, Queue] = {}
+        self._existing = Existing(shapes, log)
+        self.queues = self._existing.queues
         """Queues that somebody named, by name."""
-        self._declared: set[str] = set()
-        self._rungs: dict[str, int] = {}
-        self._ladder = self._native = False
-        self._targets: dict[tuple[str, str, bool], bytes] = {}
+        self._packer = Packer(self.queues, shapes, clock)
         self._next = 1
         self.frame_max = FRAME_MAX
         self._open: dict[int, Outgoing] = {}
@@ -143,10 +107,8 @@ class Publisher:
 
     def _forget(self) -> None:
         # What was declared may be gone with the broker: it is declared again.
-        self._link = self._confirms = self._asking = None
-        self._declared.clear()
-        self._rungs.clear()
-        self._ladder = self._native = False
+        self._link = self._confirms = None
+        self._existing.reset()
         self._open.clear()
 
     @contextmanager
@@ -155,13 +117,7 @@ class Publisher:
         with self.turn(timeout) as deadline:
             link = self.link(deadline)
             with link.lock:
-                yield self._ask(link)
-
-    def _ask(self, link: Link) -> Channel:
-        asking = self._asking
-        if asking is None or asking.error is not None:
-            asking = self._asking = link.channel()
-        return asking
+                yield self._existing.ask(link)
 
     def close(self) -> None:
         """Idempotent."""
@@ -180,51 +136,22 @@ class Publisher:
                 self.queues[queue.name] = queue
             link = self.link(deadline)
             with link.lock:
-                self._declare(link, [queue.name for queue in queues])
-
-    def _declare(self, link: Link, names: Sequence[str]) -> None:
-        for name in names:
-            queue = self.queues.get(name)
-            if queue is None:
-                queue = self.queues[name] = Queue(name=name)
-            channel = self._ask(link)
-            try:
-                channel = topology.ensure(link, channel, queue, self._shapes, self._log())
-            except ChannelClosed as exc:
-                if exc.code != LOCKED:
-                    raise
-                # Somebody else's exclusive queue: it is there, and that's what was asked.
-                channel = self._ask(link)
-            self._asking = channel
-            self._declared.add(name)
+                self._existing.declare(link, [queue.name for queue in queues])
 
     def ensure(self, names: Sequence[str]) -> None:
         """Create queues that don't exist, with what belongs to those that are consumed."""
         self.declare([self.queues.get(name) or Queue(name=name) for name in names])
         with self.asking() as channel:
-            for name in names:
-                own = self._shapes.own(self.queues[name])
-                suspects = topology.derived("suspects", name)
-                channel = topology.declare_own(channel.link, channel, suspects, own)  # noqa: PLW2901
-                self._asking = channel
-            if any(self._shapes.native(self.queues[name]) for name in names):
-                self._build_native(channel.link)
-
-    def _build_native(self, link: Link) -> None:
-        """Celery's ladder: clients of Celery's rely on workers for it."""
-        if not self._native:
-            native_delay.build(self._ask(link), self._shapes.native_type)
-            self._native = True
+            self._existing.declare_consumed(channel.link, names)
 
     def any_quorum(self, names: Sequence[str]) -> bool:
         """Some of these are of type quorum, as far as is known."""
-        return any(self._shapes.own(self.queues[name]) for name in names)
+        return self._existing.any_quorum(names)
 
     def forget(self, queue: str) -> None:
         """This queue was deleted."""
         with self._lock:
-            self._declared.discard(queue)
-            self._rungs.pop(queue, None)
+            self._existing.forget(queue)
 
     # -- publishing --------------------------------------------------------------------
 
@@ -254,7 +181,8 @@ class Publisher:
             except TransportUnavailable:
                 # It is tried again below.
                 pass
-            ready, bad = self._prepare(publications, extras, loose=loose)
+            pack = self._packer.pack
+            ready, bad = pack(publications, extras, self.frame_max, loose=loose)
             left, problem = self._insist(ready, deadline) if ready else ([], None)
         if not left and not bad:
             return
@@ -298,57 +226,6 @@ class Publisher:
                 sleep(pause)
         return left, problem
 
-    def _prepare(
-        self,
-        publications: Sequence[Publication],
-        extras: Sequence[dict[str, Any]],
-        *,
-        loose: bool,
-    ) -> tuple[list[Outgoing], dict[int, str]]:
-        ready: list[Outgoing] = []
-        bad: dict[int, str] = {}
-        now = 0.0
-        size = self.frame_max
-        for position, publication in enumerate(publications):
-            extra = extras[position] if extras else {}
-            exchange, key, count = publication.exchange, publication.routing_key, 0
-            if not exchange:
-                key = publication.queue
-            if publication.due:
-                now = now or self._clock()
-                extra = {**extra, frames.DUE: publication.due}
-                # To a named exchange it goes at once, unless Celery's ladder leads there: who
-                # takes it from its queue delays it.
-                if publication.due > now and exchange:
-                    queue = self.queues.get(publication.queue)
-                    if queue is not None and self._shapes.native(queue):
-                        key = native_delay.key(publication.due - now, key or publication.queue)
-                        exchange = native_delay.rung(native_delay.LEVELS - 1)
-                elif publication.due > now:
-                    count = topology.ticks(publication.due - now)
-                    exchange = topology.rung(topology.LEVELS - 1)
-                    key = topology.delay_key(publication.queue, count)
-            if publication.expires:
-                extra = {**extra, frames.EXPIRES: publication.expires}
-            item = Outgoing(position, publication, exchange, key, count, extra, loose)
-            try:
-                item.data = content(1, publication.message, extra, size, publication.priority)
-                self._target(exchange, key, loose)
-            except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as exc:
-                bad[position] = f"{type(exc).__name__}: {exc}"
-                continue
-            ready.append(item)
-        return ready, bad
-
-    def _target(self, exchange: str, key: str, loose: bool) -> bytes:  # noqa: FBT001 - hot
-        target = self._targets.get((exchange, key, loose))
-        if target is None:
-            if len(self._targets) >= _FRAMES:
-                self._targets.clear()
-            target = publish_to(1, exchange, key, mandatory=not loose)
-            self._targets[exchange, key, loose] = target
-        return target
-
     def _attempt(
         self, items: list[Outgoing], deadline: float
     ) -> tuple[list[Outgoing], TransportError | None]:
@@ -363,7 +240,7 @@ class Publisher:
             with link.lock:
                 self._await_unblocked(link, deadline)
                 channel = self._confirming(link)
-                self._ready_targets(link, items)
+                self._existing.ready(link, items)
                 channel.returned.clear()
                 for number, item in enumerate(items, self._next):
                     open_[number] = item
@@ -376,7 +253,7 @@ class Publisher:
             left = [*self._refused, *open_.values()] if sent else items
             open_.clear()
             if isinstance(exc, ChannelClosed) and any(item.count for item in items):
-                self._ladder = False
+                self._existing.ladder = False
             return left, exc
 
     def _await_confirms(self, link: Link, channel: Channel, deadline: float) -> None:
@@ -417,37 +294,15 @@ class Publisher:
             self._confirms = channel
         return channel
 
-    def _ready_targets(self, link: Link, items: list[Outgoing]) -> None:
-        """Declare what these need and what isn't known to be there."""
-        declared, rungs = self._declared, self._rungs
-        for item in items:
-            publication = item.publication
-            queue = publication.queue
-            if item.loose or (publication.exchange and queue not in self.queues):
-                continue
-            if queue not in declared:
-                self._declare(link, [queue])
-            if item.exchange != publication.exchange and not item.count:
-                self._build_native(link)
-            if item.count:
-                if not self._ladder:
-                    topology.build_ladder(self._ask(link))
-                    self._ladder = True
-                have = rungs.get(queue, 0)
-                if item.count & ~have:
-                    own = self._shapes.own(self.queues.get(queue) or Queue(name=queue))
-                    self._asking = topology.build_rungs(
-                        link, self._ask(link), queue, own, item.count & ~have, first=not have
-                    )
-                    rungs[queue] = have | item.count
-
     def _write(self, link: Link, items: list[Outgoing], deadline: float) -> None:
         parts: list[bytes] = []
         size = 0
-        targets = self._targets
+        targets = self._packer.targets
         for item in items:
             target = targets.get((item.exchange, item.routing_key, item.loose))
-            parts.append(target or self._target(item.exchange, item.routing_key, item.loose))
+            if target is None:
+                target = self._packer.target(item.exchange, item.routing_key, item.loose)
+            parts.append(target)
             parts.append(item.data)
             size += len(item.data)
             if size >= _CHUNK:
@@ -482,49 +337,21 @@ class Publisher:
             )
         if not channel.returned:
             return [], None
-        came = Counter(_identity(each) for each in channel.returned)
+        again, others = came_back(channel.returned, items)
         channel.returned.clear()
-        again: list[Outgoing] = []
         problem: TransportError | None = None
-        total = came.total()
-        for item in items:
-            name = (item.exchange, item.routing_key, _body(item.data))
-            if came[name] <= 0:
-                continue
-            came[name] -= 1
-            again.append(item)
+        for item in again:
             # Deleted by somebody else, as a rule: it is made again.
-            self.forget(item.publication.queue)
-            self._ladder = self._ladder and not item.count
+            self._existing.forget(item.publication.queue)
+            if item.count:
+                self._existing.ladder = False
             if item.publication.exchange:
                 problem = TransportError(
                     f"no queue is bound to exchange {item.exchange!r} with the routing key "
                     f"{item.routing_key!r}",
                     hint="Start a worker that consumes such a queue, or declare it.",
                 )
-        if len(again) < total:
+        if others:
             # Rather twice than not at all.
             return items, TransportUnavailable("RabbitMQ gave back what was not sent to it")
         return again, problem
-
-
-def _identity(returned: Content) -> tuple[str, str, int]:
-    """Exchange, routing key and body of what came back."""
-    method, _, body = returned
-    at = 7 + method[6]  # behind code and text of the reason
-    size = method[at]
-    exchange = method[at + 1 : at + 1 + size].decode()
-    at += 1 + size
-    key = method[at + 1 : at + 1 + method[at]].decode()
-    return exchange, key, hash(body)
-
-
-def _body(data: bytes) -> int:
-    """The body within the frames of a message."""
-    (size,) = _size(data, 3)
-    at, pieces = size + 8, []
-    while at < len(data):
-        (size,) = _size(data, at + 3)
-        pieces.append(data[at + 7 : at + 7 + size])
-        at += size + 8
-    return hash(b"".join(pieces))
