@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from caraway import Caraway, signals, states
-from caraway.message import Delivery, Message, Owner, new_owner_id
+from caraway.message import Delivery, Message, Owner, StoredResult, new_owner_id
 from caraway.protocol.times import iso
 from caraway.worker.board import Board
 from caraway.worker.intake import Intake
@@ -94,3 +94,26 @@ def test_what_expires_before_it_is_due_is_revoked_now(intake: Intake) -> None:
     assert jobs == []
     assert result(intake, revoked) == (states.REVOKED, "TaskRevokedError")
     assert (later.settlement.action, later.result) == ("release", None)
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        (states.SUCCESS, "ack"),
+        (states.FAILURE, "reject"),
+        (states.STARTED, "reject"),
+        ("", "reject"),
+    ],
+)
+def test_one_delivered_too_often_is_given_up_unless_it_had_ended(
+    intake: Intake, state: str, action: str
+) -> None:
+    if state:
+        intake._backend.store([StoredResult("me", state, b"{}", 60.0)])  # type: ignore[union-attr]
+
+    jobs, (judged,) = intake.admit([delivery(intake, attempt=4)])
+
+    assert jobs == []
+    assert judged.settlement.action == action
+    # What stands stays: a copy of a message that was done says nothing new.
+    assert (judged.result is None) == (action == "ack")

@@ -216,7 +216,7 @@ class Intake:
         """Judge a batch; return what is to run, and what is settled without."""
         jobs: list[TaskJob] = []
         judged: list[Completion] = []
-        suspects: list[tuple[Delivery, TaskPlan]] = []
+        suspects: list[tuple[Delivery, TaskPlan, Verdict]] = []
         plans = self._plans
         gates = self._gates
         now = self._clock()
@@ -264,8 +264,8 @@ class Intake:
             elif verdict.kind == "run":
                 special = True
                 jobs.append(_job(delivery, plan))
-            elif verdict.kind == "check":
-                suspects.append((delivery, plan))
+            elif verdict.kind in ("check", "exhausted"):
+                suspects.append((delivery, plan, verdict))
             else:
                 judged.append(self._without_running(delivery, plan, verdict))
         if suspects:
@@ -355,7 +355,7 @@ class Intake:
 
     def _check(
         self,
-        suspects: list[tuple[Delivery, TaskPlan]],
+        suspects: list[tuple[Delivery, TaskPlan, Verdict]],
         jobs: list[TaskJob],
         judged: list[Completion],
     ) -> None:
@@ -363,10 +363,10 @@ class Intake:
         known: Any = {}
         if self._backend is not None:
             try:
-                known = self._backend.get([d.message.headers["id"] for d, _ in suspects])
+                known = self._backend.get([d.message.headers["id"] for d, *_ in suspects])
             except CarawayError:
                 known = {}
-        for delivery, plan in suspects:
+        for delivery, plan, verdict in suspects:
             stored = known.get(delivery.message.headers["id"])
             if (
                 stored is not None
@@ -374,8 +374,12 @@ class Intake:
                 # Else its lane may have died between storing the result and sending what
                 # follows from it: it runs again rather than lose that.
                 and (self._atomic or not plan.request(delivery).embed)
+                # Else it may be this very verdict, whose dead letter is still to be sent.
+                and (verdict.kind == "check" or stored.state != states.FAILURE)
             ):
                 judged.append(Completion(Settlement(delivery.tag)))
+            elif verdict.kind == "exhausted":
+                judged.append(self._without_running(delivery, plan, verdict))
             else:
                 jobs.append(_job(delivery, plan))
 
