@@ -1,78 +1,21 @@
-"""The bridge keeps the contract of transports, on kombu transports of different kinds."""
+"""The bridge keeps the contract of transports, on kombu transports of different kinds.
+
+What needs servers that CI hasn't is in ``by_hand.py``.
+"""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from caraway.interfaces import Context
-from caraway.message import Settlement
-from caraway.testing.conformance import TransportSuite
-from caraway.testing.conformance.transport_case import bodies
-from caraway.testing.servers import Server, free_port
-from caraway.url import Url
-from caraway_kombu.facts import FACTS
+from caraway.testing.servers import Server, free_port, server
+from caraway_kombu.testing import AtTheEnd, KombuSuite, Refused
 
 
-class ByKombu(TransportSuite):
-    factory = "caraway_kombu.transport:KombuTransport"
-    virtual_clock = False
-    scheme = ""
-    slow = 0.6
-    """As `tick`, for tests that would fail if a few round trips took as long."""
-
-    # It takes a dozen round trips to move one delayed message.
-
-    def test_messages_become_due_one_by_one(self) -> None:
-        self.tick = self.slow  # type: ignore[misc]
-        super().test_messages_become_due_one_by_one()
-
-    def test_a_message_is_not_delivered_before_it_is_due(self) -> None:
-        self.tick = self.slow  # type: ignore[misc]
-        super().test_a_message_is_not_delivered_before_it_is_due()
-
-    def test_a_batch_of_thousands_arrives_whole_and_in_order(self) -> None:
-        """Hundreds: kombu needs four round trips for each."""
-        self.publish(*range(400))
-        assert self.drain(self.consumer(), 400, limit=150) == [b"%d" % n for n in range(400)]
-
-    def make(self, tmp_path: Path) -> Callable[[Context], Any]:
-        """Overridden so that what counts is what a connection declares."""
-        from caraway_kombu.transport import KombuTransport
-
-        url = Url.parse(self.url(tmp_path))
-        return lambda context: KombuTransport(url, {}, context)
-
-    @property
-    def entry_capabilities(self) -> Any:  # type: ignore[override]
-        return FACTS[self.scheme].capabilities
-
-
-class AtTheEnd:
-    """What comes back goes to the end of its queue: kombu has no way to its head."""
-
-    def test_a_released_message_keeps_its_age(self: Any) -> None:
-        self.publish(1, 2, 3, 4)
-        consumer = self.consumer()
-        first, second = self.take(consumer, 2)
-        consumer.settle([Settlement(d.tag, "release") for d in (second, first)])
-        assert sorted(bodies(self.take(consumer, 4))) == [b"1", b"2", b"3", b"4"]
-
-    def test_a_closed_consumer_gives_back_what_it_held_uncounted(self: Any) -> None:
-        self.publish(1, 2, 3)
-        consumer = self.consumer()
-        self.take(consumer, 2)
-        consumer.close()
-        taken = self.take(self.consumer(transport=self.open()), 3)
-        assert sorted(bodies(taken)) == [b"1", b"2", b"3"]
-        assert [delivery.attempt for delivery in taken] == [1, 1, 1]
-
-
-class TestInMemory(AtTheEnd, ByKombu):
+class TestInMemory(AtTheEnd, KombuSuite):
     scheme = "memory"
     tick = slow = 0.15
 
@@ -80,7 +23,7 @@ class TestInMemory(AtTheEnd, ByKombu):
         return "kombu+memory://"
 
 
-class TestInFiles(ByKombu):
+class TestInFiles(KombuSuite):
     scheme = "filesystem"
     rounds = 2
 
@@ -88,7 +31,7 @@ class TestInFiles(ByKombu):
         return f"kombu+filesystem://{tmp_path}/messages"
 
 
-class TestOnRedis(AtTheEnd, ByKombu):
+class TestOnRedis(AtTheEnd, KombuSuite):
     scheme = "redis"
     unreachable = f"kombu+redis://127.0.0.1:{free_port()}/0"
     server: Server
@@ -110,3 +53,26 @@ class TestOnRedis(AtTheEnd, ByKombu):
     def cut(self) -> None:
         self._ask("CLIENT", "KILL", "TYPE", "normal")
         self._ask("CLIENT", "KILL", "TYPE", "pubsub")
+
+
+class TestOnRabbitmq(AtTheEnd, Refused, KombuSuite):
+    scheme = "amqp"
+    tick = 0.6
+    patience = 30.0
+    server: Server
+
+    @pytest.fixture(autouse=True)
+    def _server(self, rabbitmq: Server) -> None:
+        type(self).server = rabbitmq
+
+    def url(self, tmp_path: Path) -> str:
+        return f"kombu+pyamqp://guest:guest@127.0.0.1:{self.server.port}//"
+
+    def test_a_body_of_16_mebibytes_arrives(self) -> None:
+        KombuSuite.test_a_body_of_16_mebibytes_arrives(self)
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[Server]:
+    with server("rabbitmq") as running:
+        yield running
