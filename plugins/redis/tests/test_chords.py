@@ -44,6 +44,34 @@ def test_who_completed_it_may_ask_again_and_nobody_else(backend: Any) -> None:
     assert backend.chord_parts([part("b", 1)]) == [first]
 
 
+def test_a_claim_that_nobody_used_for_its_minute_passes_to_who_reports_next_and_to_one_only(
+    backend: Any, client: Redis
+) -> None:
+    # B completes the chord and stands still, and so does A, which was counted, before its
+    # message was acknowledged.
+    (_, of_b) = backend.chord_parts([part("a", 0), part("b", 1)])
+    assert 50 < client.ttl(f"{GROUP}.c") <= 60
+    client.pexpire(f"{GROUP}.c", 1)
+    while client.exists(f"{GROUP}.c"):
+        pass
+    # A runs again: it may send the body, with the same results.
+    assert backend.chord_parts([part("a", 0)]) == [of_b]
+    # B's next try is refused, before and after A has sent it: one body, whoever asks.
+    assert backend.chord_parts([part("b", 1)]) == [None]
+    assert backend.chord_parts([part("a", 0)]) == [of_b]
+    backend.chord_sent(["g"])
+    assert backend.chord_parts([part("b", 1), part("a", 0)]) == [None, None]
+
+
+def test_a_claim_that_ended_is_had_again_by_the_one_that_had_it(
+    backend: Any, client: Redis
+) -> None:
+    (_, first) = backend.chord_parts([part("a", 0), part("b", 1)])
+    client.delete(f"{GROUP}.c")
+    assert backend.chord_parts([part("b", 1)]) == [first]
+    assert backend.chord_parts([part("a", 0)]) == [None]
+
+
 def test_after_the_body_was_sent_nobody_is_answered_and_little_is_left(
     backend: Any, client: Redis
 ) -> None:
