@@ -158,10 +158,11 @@ def test_a_process_that_was_stopped_does_not_blame_the_broker(connect: Open) -> 
 def test_a_client_gets_its_result_though_its_network_died(place: Places, way: Proxy) -> None:
     here = place(result_backend="rpc://", broker_heartbeat=2.0)
     with here.worker():
+        here.app.close()
         here.app.conf.update(broker_url=f"amqp://guest:guest@127.0.0.1:{way.port}//")
-        here.app.forget_connections()
         result: Any = here.send("nap", "a", 1.0)
         until(lambda: "begin a" in here.said(), "it runs")
+        assert way.connections
         way.swallow()
         way.heal()
         begin = time.monotonic()

@@ -29,7 +29,9 @@ _MOST = 256 * 1024
 """Bytes held for one direction; beyond, the sender has to wait, as with a plain socket."""
 _CHUNK = 64 * 1024
 _LAST = 1.0
-"""Seconds for what is on its way when one side is gone."""
+"""Seconds for what is on its way to a side that may be gone as well."""
+_PATIENCE = 10.0
+"""Seconds for a broker to take what its client sent before it ended."""
 
 
 def context_of(options: Mapping[str, Any]) -> ssl.SSLContext:
@@ -244,7 +246,7 @@ class _Relay:
         while len(self._up) != size:
             size = len(self._up)
             self._take()
-        self._outer.settimeout(_LAST)
+        self._outer.settimeout(_PATIENCE)
         self._inner.settimeout(_LAST)
         for end, data in ((self._inner, self._down), (self._outer, self._up)):
             try:
