@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +20,8 @@ from caraway.message import Message, Notice, Owner, Publication, Queue, Topic, n
 from caraway.settings import Settings
 from caraway.testing.servers import Server, free_port
 from caraway.url import Url
-from caraway_amqp import frames
-from caraway_amqp.frames import content, publish_to
+from caraway_amqp.frames import HEARTBEAT_FRAME, method
+from caraway_amqp.pacemaker import Relay
 from caraway_amqp.transport import AmqpTransport
 
 from .conftest import Place, Secure, until
@@ -234,8 +236,8 @@ import sys, time
 from caraway.interfaces import Context
 from caraway.message import Owner, Queue
 from caraway.url import Url
-from caraway_amqp import frames
-from caraway_amqp.frames import content, publish_to
+from caraway_amqp.frames import HEARTBEAT_FRAME, method
+from caraway_amqp.pacemaker import Relay
 from caraway_amqp.transport import AmqpTransport
 
 transport = AmqpTransport(Url.parse(sys.argv[1]), {}, Context())
@@ -270,20 +272,35 @@ def test_a_killed_process_s_messages_come_back_at_once_over_tls(
     transport.delete("tls.killed")
 
 
-def test_what_a_process_had_sent_before_it_was_killed_still_goes_out(
-    connect: Open, secure: Secure
-) -> None:
-    url = f"amqps://127.0.0.1:{secure.port}?ca_certs={secure.authority.certificate}"
-    transport = connect(url=url)
-    transport.declare([Queue(name="tls.last")])
-    link = transport.connect(5.0, "a test", paced=True)
-    body = bytes(1000)
-    message = publish_to(1, "", "tls.last") + content(1, Message(body), {}, link.frame_max)
-    with link.lock:
-        channel = link.new_channel(1)
-        channel.call(frames.CHANNEL_OPEN, b"\0", frames.CHANNEL_OPEN_OK)
-        link.send(message * 600)
-        # As when the process is killed: nothing is said to anybody.
-        link.socket.close()
-    until(lambda: transport.stats(["tls.last"])[0].ready == 600, "all are there")
-    transport.delete("tls.last")
+def test_frames_stay_whole_between_heartbeats_and_all_go_out_at_the_end(secure: Secure) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(secure.broker.certificate, secure.broker.key)
+    sent = b"AMQP\0\0\x09\x01" + method(1, (60, 80), bytes(9)) * 50_000
+    came = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            taken, _ = listener.accept()
+            with context.wrap_socket(taken, server_side=True) as broker:
+                while data := broker.recv(1 << 16):
+                    came.extend(data)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        options = {
+            "cert_reqs": int(ssl.CERT_REQUIRED), "server_hostname": "127.0.0.1",
+            "ca_certs": str(secure.authority.certificate),
+        }  # fmt: skip
+        relay = Relay(socket.create_connection(listener.getsockname()), options, 10.0)
+        relay.begin(0.03)
+        relay.socket.sendall(sent[:-4])
+        # In the middle of a frame there is no room for a heartbeat.
+        until(lambda: len(came) >= len(sent) - 4, "the first part is there")
+        relay.socket.sendall(sent[-4:])
+        until(lambda: len(came) > len(sent), "a heartbeat comes")
+        relay.socket.sendall(sent[8:])
+        relay.socket.close()
+        serving.join(20)
+        relay.end()
+    assert bytes(came[: len(sent)]) == sent
+    assert bytes(came[len(sent) :]).replace(HEARTBEAT_FRAME, b"") == sent[8:]
