@@ -44,7 +44,8 @@ def test_ci_can_run_and_calls_the_tests(root: Path) -> None:
     script = root / ".ci" / "run"
 
     assert os.access(script, os.X_OK)
-    assert re.search(r"^for step in .*\btest\b", script.read_text(), re.MULTILINE)
+    assert re.search(r"^make .*\btest\b", script.read_text(), re.MULTILINE)
+    assert "steps=(lint types docs)" in script.read_text()
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
 
 
