@@ -201,3 +201,19 @@ def test_what_only_kombu_can_write_is_kept_too(tmp_path: Path) -> None:
     ((queue, again),) = seen
     assert (queue, again.attempts, again.due) == ("celery", 2, 3.5)
     assert again.message == found.message
+
+
+def test_what_was_being_written_at_a_kill_is_kept_for_people(tmp_path: Path) -> None:
+    above = tmp_path / "journal"
+    dead = Journal(above)
+    dead.write("celery", Found(Message(b"whole", {"id": "1"}), 1))
+    path = dead.home.folder / "000000000000"
+    torn = path.read_bytes()[:-5]
+    (dead.home.folder / "000000000001").write_bytes(torn)
+    dead.home.forget()
+    back: list[bytes] = []
+
+    assert sweep(above, lambda queue, found: back.append(found.message.body)) == 1
+
+    assert back == [b"whole"]
+    assert [each.read_bytes() for each in above.glob("*.broken")] == [torn]

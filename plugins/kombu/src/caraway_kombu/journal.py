@@ -143,8 +143,10 @@ def sweep(folder: Path, put: Put, own: Journal | None = None) -> int:
             entry = msgspec.msgpack.decode(path.read_bytes(), type=Entry)
             headers, properties = loads(entry.headers), loads(entry.properties)
         except (OSError, ValueError) as exc:
-            _log.error("%s isn't whole, a message is lost: %s", path, exc)
-            path.unlink(missing_ok=True)
+            # A process was killed while it wrote: what there is, a person may still read.
+            kept = folder / f"{path.parent.name}-{path.name}.broken"
+            path.replace(kept)
+            _log.error("a message that was being written at a kill isn't whole: %s: %s", kept, exc)
             continue
         found = Found(
             Message(
