@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -332,3 +333,37 @@ def test_the_exception_of_a_coroutine_is_stored_under_its_own_name():
 def test_an_exception_that_does_not_mix_is_raised_as_it_is():
     assert cancelled_as(asyncio.CancelledError) is asyncio.CancelledError
     assert cancelled_as(BaseException) is BaseException
+
+
+INTERRUPTED_THEN_TRACED = """
+import sys, threading
+from caraway.builtin.pools.interrupts import Interruptible
+from caraway.errors import Terminated
+
+began, landed = threading.Event(), []
+where = Interruptible()
+
+class Job:
+    def run(self):
+        began.set()
+        try:
+            while True:
+                pass
+        except Terminated:
+            landed.append(True)
+
+job = Job()
+thread = threading.Thread(target=lambda: (where.bind(), where.run(job)))
+thread.start()
+began.wait()
+assert where.interrupt(job, Terminated)
+thread.join()
+assert landed
+sys.setprofile(lambda *_: None)
+(lambda: None)()
+"""
+
+
+def test_after_an_interrupt_functions_can_still_be_traced():
+    # In a process of its own: where it goes wrong, nothing in there ends it.
+    subprocess.run([sys.executable, "-c", INTERRUPTED_THEN_TRACED], check=True, timeout=20)
