@@ -43,11 +43,13 @@ class ControlThread(threading.Thread):
         self._subscription: Subscription | None = None
 
     def end(self) -> None:
-        """Stop listening."""
+        """Stop listening, and wait until that is done, for a moment."""
         self._ended.set()
         subscription = self._subscription
         if subscription is not None:
             subscription.wake()
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(2.0)
 
     def run(self) -> None:
         import logging
