@@ -6,7 +6,7 @@ import time
 
 from caraway.interfaces.context import Capability
 from caraway.message import DeadLetter, Settlement, new_owner_id
-from caraway.testing.conformance.suite import needs
+from caraway.testing.conformance.suite import needs, timed
 from caraway.testing.conformance.transport_case import TransportCase, bodies
 
 
@@ -14,6 +14,7 @@ class DelayTests(TransportCase):
     """`Capability.DELAY`."""
 
     @needs(Capability.DELAY)
+    @timed
     def test_a_message_is_not_delivered_before_it_is_due(self) -> None:
         due = self.now() + 2 * self.unit
         self.publish("later", due=due)
@@ -53,6 +54,7 @@ class DelayTests(TransportCase):
         assert (stats.ready, stats.delayed, stats.held) == (0, 100, 1)
 
     @needs(Capability.DELAY)
+    @timed
     def test_messages_become_due_one_by_one(self) -> None:
         now = self.now()
         for index in (3, 1, 2):
@@ -64,6 +66,7 @@ class DelayTests(TransportCase):
             self.nothing(consumer)
 
     @needs(Capability.DELAY)
+    @timed
     def test_a_release_may_delay(self) -> None:
         self.publish(1)
         consumer = self.consumer()
@@ -77,6 +80,7 @@ class DelayTests(TransportCase):
         assert again.attempt == 2
 
     @needs(Capability.DELAY)
+    @timed
     def test_a_delayed_release_outlives_its_owner(self) -> None:
         self.publish(1)
         consumer = self.consumer()
