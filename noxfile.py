@@ -209,7 +209,7 @@ def crash(session: nox.Session) -> None:
 def packaging(session: nox.Session) -> None:
     """Wheels, built and installed into clean environments."""
     prepare_dev(session)
-    pytest(session, "packaging", ["tests/packaging"], *session.posargs)
+    pytest(session, "packaging", ["tests/packaging"], *PAIRED, *session.posargs)
 
 
 def bundles() -> list[str]:
