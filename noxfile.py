@@ -202,7 +202,7 @@ def servers(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Real SIGKILLs on real files and servers."""
     prepare_dev(session)
-    pytest(session, "crash", ["tests/crash"], "-n", "2", *GROUPED, *session.posargs)
+    pytest(session, "crash", ["tests/crash"], "-n", "3", *GROUPED, *session.posargs)
 
 
 @nox.session(python=False)
