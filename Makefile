@@ -8,7 +8,7 @@ DIR ?=
 ARGS ?=
 NOX = .venv/bin/python -m nox
 # Tests that hold nobody to times: they run beside those that do.
-BESIDE = quick plugins compat
+BESIDE = quick redises packaging compat
 
 .DEFAULT_GOAL := help
 .PHONY: help ready demo test lint types docs bench wheelhouse format clean distclean
@@ -31,7 +31,7 @@ test: .venv/.ready
 	@$(NOX) -s ready
 	@echo "beside these, with what they leave of the processors: $(BESIDE) (.nox/beside.log)"
 	@nice -n 10 $(NOX) -s $(BESIDE) >.nox/beside.log 2>&1 & beside=$$!; failed=0; \
-	$(NOX) -s processes servers crash redises packaging || failed=1; \
+	$(NOX) -s processes servers plugins crash || failed=1; \
 	wait $$beside || failed=1; \
 	cat .nox/beside.log; \
 	$(NOX) -s report || failed=1; \
