@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import select
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -15,6 +13,7 @@ from msgspec import Struct
 from caraway.errors import CarawayError, TransportError, TransportUnavailable
 from caraway.interfaces.transport import Consumer
 from caraway.message import Delivery, Message, Owner, Queue, Settlement, Tag
+from caraway.waking import Waker, readable
 from caraway_kombu.delays import Delays
 from caraway_kombu.facts import Keeps
 from caraway_kombu.journal import sweep
@@ -78,9 +77,7 @@ class KombuConsumer(Consumer):
         self._lock = threading.RLock()
         self._closed = False
         # A handler of signals may wake, so no lock is taken for it.
-        self._ears, self._mouth = socket.socketpair()
-        self._ears.settimeout(0.0)
-        self._mouth.settimeout(0.0)
+        self._waker = Waker()
         try:
             self._prepare()
             for name in self.queues:
@@ -125,12 +122,12 @@ class KombuConsumer(Consumer):
             pause = min(pause * 1.5, self._poll)
 
     def _heard(self, seconds: float) -> bool:
-        """Wait; True if woken."""
+        """Wait; True if woken, or closed meanwhile."""
         try:
-            ready, _, _ = select.select([self._ears], [], [], seconds)
-            return bool(ready and self._ears.recv(4096))
+            heard = readable((self._waker.fileno(),), seconds)
         except (ValueError, OSError):
-            return True  # closed meanwhile
+            return True
+        return bool(heard) and (self._waker.drain() or self._closed)
 
     def _take(self, limit: int) -> list[Delivery]:
         if limit <= 0:
@@ -309,10 +306,7 @@ class KombuConsumer(Consumer):
     # -- ending ------------------------------------------------------------------------
 
     def wake(self) -> None:
-        try:
-            self._mouth.send(b"w")
-        except OSError:
-            return  # full of wakes, or closed
+        self._waker.wake()
 
     def close(self) -> None:
         self.wake()
@@ -351,8 +345,7 @@ class KombuConsumer(Consumer):
         self._link.close()
         if self._journal is not None:
             self._journal.close()
-        self._ears.close()
-        self._mouth.close()
+        self._waker.close()
 
 
 _LEFT: dict[Keeps, str] = {
