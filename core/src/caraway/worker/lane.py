@@ -166,7 +166,9 @@ class Lane:
 
     def _turn(self) -> None:
         if not self._inline and self._done and not self.draining:
-            sleep(self.pace.spare(len(self.in_flight) - len(self._done)))
+            spare = self.pace.spare(len(self.in_flight) - len(self._done))
+            if spare:
+                sleep(spare)
         self.commit()
         want = self.pace.want(len(self.in_flight))
         limit = self.config.max_tasks
@@ -310,6 +312,7 @@ class Lane:
         normal, settled = [entry[1] for entry in late], [entry[1] for entry in early]
         lost: Sequence[Any] = ()
         try:
+            # As a rule it goes well; all else is the committer's.
             if normal:
                 committer = self.committer
                 # Workflows are rare; without any it is one step less.
@@ -332,6 +335,7 @@ class Lane:
         if lost:
             self.fenced += len(lost)
             self.log().warning("%d late outcome(s) fenced off", len(lost))
+        # In place: a room less for every batch.
         count, measured, seconds, size = 0, 0, 0.0, 0
         in_flight, counts, inline = self.in_flight, self.counts, self._inline
         for job, completion in batch:

@@ -47,8 +47,8 @@ class _CalledOff(BaseException):
 def _call_off(thread: int) -> None:
     """Have no exception land in the calling thread.
 
-    Taking it away is not enough: CPython 3.11 and 3.12 then look for it for ever, at each
-    jump in every thread, and where a function is traced they do nothing else.
+    Taking it away is not enough: CPython 3.11 then looks for it for ever, at each jump in
+    every thread, and where a function is traced it does nothing else.
     """
     try:
         if _set_async_exc(thread, _CalledOff):
