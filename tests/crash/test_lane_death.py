@@ -13,7 +13,9 @@ import pytest
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
 
-def test_a_task_that_kills_its_process_gets_its_deliveries_then_fails(crash: Any) -> None:
+def test_a_task_that_kills_its_process_gets_its_deliveries_then_fails(
+    crash: Any, wait_until: Callable[..., Any]
+) -> None:
     app = crash.client()
     poison = app.send_task("crash_app.kills_itself", ["poison"])
     others = [app.send_task("crash_app.work", [n]) for n in range(50)]
@@ -28,6 +30,8 @@ def test_a_task_that_kills_its_process_gets_its_deliveries_then_fails(crash: Any
     starts = crash.starts()
     assert starts["poison"] == 3
     assert {starts[str(n)] for n in range(50)} == {1}
+    # Where the broker doesn't hold the results, they are stored before messages are settled.
+    wait_until(app.transport.dead, timeout=10)
     (letter,) = app.transport.dead()
     assert letter.message.headers["id"] == poison.id
     # Where the broker itself gives back what a dead lane held, nobody knows of what it died.
