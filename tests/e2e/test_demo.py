@@ -45,6 +45,8 @@ def demo(tmp_path: Path, folder: Path) -> Callable[[], subprocess.Popen[str]]:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # Who starts tests in a shell's background has them ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return start
