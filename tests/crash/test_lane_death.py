@@ -31,8 +31,7 @@ def test_a_task_that_kills_its_process_gets_its_deliveries_then_fails(
     assert starts["poison"] == 3
     assert {starts[str(n)] for n in range(50)} == {1}
     # Where the broker doesn't hold the results, they are stored before messages are settled.
-    wait_until(app.transport.dead, timeout=10)
-    (letter,) = app.transport.dead()
+    (letter,) = wait_until(app.transport.dead, timeout=10)
     assert letter.message.headers["id"] == poison.id
     # Where the broker itself gives back what a dead lane held, nobody knows of what it died.
     assert "SIGKILL" in letter.reason or (

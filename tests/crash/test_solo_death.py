@@ -44,8 +44,7 @@ def test_poison_is_counted(crash: Any, wait_until: Callable[..., Any]) -> None:
         crash.worker(1, "solo")
     with pytest.raises(Exception, match="lost"):
         poison.get(timeout=20)
-    wait_until(app.transport.dead, timeout=10)  # the result may come before it
-    (letter,) = app.transport.dead()
+    (letter,) = wait_until(app.transport.dead, timeout=10)  # the result may come before it
     assert letter.message.headers["id"] == poison.id
     assert crash.starts()["poison"] == 3
 

@@ -31,7 +31,9 @@ def test_every_pool_runs_sync_and_async_tasks_and_stops_when_told(site: Any, poo
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_retries_ignore_reject_and_failures(site: Any, pool: str) -> None:
+def test_retries_ignore_reject_and_failures(
+    site: Any, pool: str, wait_until: Callable[..., Any]
+) -> None:
     site.worker("-P", pool, "-c", "2")
     assert site.send("flaky", 2).get(timeout=20) == 2
     with pytest.raises(Exception, match=r"retry|Retry"):
@@ -46,9 +48,7 @@ def test_retries_ignore_reject_and_failures(site: Any, pool: str) -> None:
         site.send("exits").get(timeout=20)
     ignored, rejected = site.send("ignores"), site.send("rejects")
     assert site.send("add", 1, 2).get(timeout=20) == 3
-    until_dead = time.monotonic() + 10
-    while not (letters := site.app.transport.dead()) and time.monotonic() < until_dead:
-        time.sleep(0.02)
+    letters = wait_until(site.app.transport.dead, timeout=10)
     assert [letter.message.headers["id"] for letter in letters] == [rejected.id]
     assert "not for us" in letters[0].reason
     assert ignored.state == "PENDING"
