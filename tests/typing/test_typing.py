@@ -6,7 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -35,10 +38,8 @@ def errors_of_pyright() -> dict[str, set[int]]:
         sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, *FILES,
     ]  # fmt: skip
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300)
-    try:
-        report = json.loads(done.stdout)
-    except ValueError:
-        pytest.skip(f"pyright can't run here (it needs node): {done.stderr[-300:]}")
+    assert done.returncode in (0, 1), done.stderr + done.stdout
+    report = json.loads(done.stdout)
     found: dict[str, set[int]] = {name: set() for name in FILES}
     for each in report["generalDiagnostics"]:
         if each["severity"] == "error":
@@ -52,8 +53,9 @@ def marked(name: str) -> set[int]:
 
 
 @pytest.mark.slow
-def test_mypy_keeps_parameters_and_results() -> None:
-    pytest.importorskip("mypy")
+def test_mypy_keeps_parameters_and_results(missing: Callable[[str], NoReturn]) -> None:
+    if find_spec("mypy") is None:
+        missing("mypy not found: pip install mypy")
 
     found = errors_of_mypy()
 
@@ -62,10 +64,9 @@ def test_mypy_keeps_parameters_and_results() -> None:
 
 
 @pytest.mark.slow
-def test_pyright_keeps_parameters_and_results() -> None:
-    pytest.importorskip("pyright")
-    if shutil.which("node") is None and not _node_of_pyright():
-        pytest.skip("pyright needs node, and there is none")
+def test_pyright_keeps_parameters_and_results(missing: Callable[[str], NoReturn]) -> None:
+    if find_spec("pyright") is None or (shutil.which("node") is None and not _node_of_pyright()):
+        missing("pyright, or the node that it needs, not found: pip install 'pyright[nodejs]'")
 
     found = errors_of_pyright()
 

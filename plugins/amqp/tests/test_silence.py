@@ -70,7 +70,7 @@ def test_the_heartbeat_is_ten_seconds_unless_another_is_set(rabbitmq: Server) ->
         assert agreed(rabbitmq, broker_heartbeat=none) == (0, 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other options")
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux'")
 @pytest.mark.parametrize(
     ("heartbeat", "silence", "idle"), [(10, 20_000, 10), (0, 30_000, 10), (60, 120_000, 60)]
 )
