@@ -180,7 +180,7 @@ def _wedge(flag: str) -> None:
     """Have a lane that finds this file hang between two tasks, once."""
     from caraway.worker import lane
 
-    turn = lane.Lane._turn
+    turn = lane.Lane.turn
 
     def hangs(self: Any) -> None:
         try:
@@ -190,7 +190,7 @@ def _wedge(flag: str) -> None:
         else:
             time.sleep(600)
 
-    lane.Lane._turn = hangs  # type: ignore[method-assign]
+    lane.Lane.turn = hangs  # type: ignore[method-assign]
 
 
 if os.environ.get("CRASH_WEDGE"):

@@ -62,7 +62,7 @@ def lane(app: Caraway, add: Any) -> Iterator[Any]:
 
 def turn(lane: Any) -> None:
     """Fetch what there is, run it, commit it: one turn of a lane's loop and its end."""
-    lane._turn()
+    lane.turn()
     lane.commit()
 
 
@@ -90,7 +90,7 @@ def test_processing_one_message_passes_few_rooms(lane: Any, add: Any, rooms: Wal
     assert result.get(timeout=1) == 5
     assert 0 < walked.calls <= 30, "\n".join(walked.path)
     assert walked.files <= 8, "\n".join(walked.path)
-    assert walked.hops <= 16, walked.path
+    assert walked.hops <= 16, "\n".join(walked.path)
 
 
 def test_sending_a_batch_costs_few_calls_a_message(add: Any, rooms: Walk) -> None:

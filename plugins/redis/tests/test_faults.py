@@ -403,6 +403,46 @@ def test_nothing_of_a_commit_is_applied_if_a_follow_up_s_queue_has_a_wrong_key(
         transport.delete(queue)
 
 
+def test_what_was_fetched_beside_a_commit_that_failed_is_not_forgotten(
+    url: str, opened: Any, client: Redis
+) -> None:
+    client.set("bad", "a text")
+    transport, backend = opened.transport(url), opened.backend(url)
+    consumer = opened.consumer(transport)
+    transport.publish([opened.publication(n) for n in range(3)])
+    (first,) = done(consumer.fetch(1, 5.0))
+    wrong = msgspec.structs.replace(first, publications=[opened.publication("x", "bad")])
+    with pytest.raises(TransportError, match="WRONGTYPE of key bad"):
+        consumer.exchange([wrong], 1)
+    assert not backend.get(["id-0"])
+    assert client.hlen(f"caraway:held:{consumer.owner.id}") == 2
+    assert not consumer.commit([first])
+    taken = fetched(consumer, 2)
+    assert [each.message.body for each in taken] == [b"1", b"2"]
+    assert not consumer.settle([Settlement(each.tag) for each in taken])
+    client.delete("bad")
+    transport.delete("q")
+
+
+def test_a_fetch_that_fails_beside_a_commit_is_told_by_the_next_one(
+    url: str, opened: Any, client: Redis
+) -> None:
+    transport, backend = opened.transport(url), opened.backend(url)
+    consumer = opened.consumer(transport)
+    transport.publish([opened.publication(n) for n in range(2)])
+    first = done(consumer.fetch(1, 5.0))
+    client.rename("q", "aside")
+    client.set("q", "a text")
+    assert list(map(list, consumer.exchange(first, 1))) == [[], []]
+    assert backend.get(["id-0"])
+    with pytest.raises(TransportError, match="WRONGTYPE of key q"):
+        consumer.fetch(1, 0)
+    client.rename("aside", "q")
+    (second,) = fetched(consumer, 1)
+    assert not consumer.settle([Settlement(second.tag)])
+    transport.delete("q")
+
+
 # -- lost scripts and connections ------------------------------------------------------
 
 
@@ -418,8 +458,13 @@ def test_scripts_that_the_server_forgot_are_sent_again(
     while len(seen) < 900:
         forget()
         taken = consumer.fetch(400, 5.0)
+        seen += taken
         forget()
-        assert not consumer.commit(done(taken))
+        fenced, taken = consumer.exchange(done(taken), 10)
+        assert not fenced
+        if taken:
+            forget()
+            assert not consumer.commit(done(taken))
         seen += taken
     assert len({each.message.headers["id"] for each in seen}) == 900
     transport.publish([opened.publication("a")])
@@ -469,6 +514,41 @@ def test_work_goes_on_through_one_cut_of_the_connections_after_another(
     assert len(seen) == count
     assert not client.exists("q")
     transport.link.disconnect()  # those that were cut a moment ago
+    transport.delete("q")
+
+
+@pytest.mark.parametrize("answers", [0, 1])
+def test_of_an_exchange_cut_off_nothing_is_lost_and_nothing_runs_twice(
+    url: str, opened: Any, client: Redis, until: Callable[..., Any], answers: int
+) -> None:
+    """The server does both; we hear of none of it, or of the commit only."""
+    transport, backend = opened.transport(url), opened.backend(url)
+    consumer = opened.consumer(transport)
+    transport.publish([opened.publication(n) for n in range(4)])
+    first = done(consumer.fetch(2, 5.0))
+    read, heard = consumer._read, []
+
+    def deaf() -> Any:
+        if len(heard) == answers:
+            until(lambda: client.llen("q") == 1)
+            consumer._wire.close()
+        heard.append(read())
+        return heard[-1]
+
+    consumer._read = deaf
+    if answers:
+        assert list(map(list, consumer.exchange(first, 1))) == [[], []]
+    else:
+        with pytest.raises(TransportUnavailable):
+            consumer.exchange(first, 1)
+    consumer._read = read
+    late = consumer.commit(first)
+    assert sorted(late) in ([], sorted(each.settlement.tag for each in first))
+    assert len(backend.get(["id-0", "id-1"])) == 2
+    taken = fetched(consumer, 2)
+    assert sorted(each.message.body for each in taken) == [b"2", b"3"]
+    assert not consumer.settle([Settlement(each.tag) for each in taken])
+    assert not client.exists("q", f"caraway:held:{consumer.owner.id}")
     transport.delete("q")
 
 

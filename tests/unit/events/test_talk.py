@@ -87,7 +87,7 @@ def lane(app: Caraway) -> Iterator[Any]:
 
 def work(lane: Any) -> None:
     while lane.app.transport.stats(["celery"])[0].ready:
-        lane._turn()
+        lane.turn()
     lane.commit()
 
 

@@ -299,13 +299,13 @@ def test_tasks_are_told_apart_by_whether_they_run(ask: Ask, worker: Worker) -> N
 
 
 def test_a_lane_that_does_not_answer_is_described_by_its_board(ask: Ask, worker: Worker) -> None:
-    from caraway.worker.board import Board
+    from caraway.worker.board import Board, mark_of
 
     class Lane:
         index, pid = 0, 77
         board = Board(1, 1).lane(0)
 
-    Lane.board.start(0, time.monotonic() - 5, 0.0, "tag", "held-id")
+    Lane.board.start(0, time.monotonic() - 5, 0.0, mark_of("tag", "held-id"))
     result = worker.app.tasks["work"].apply_async((), task_id="held-id")
     worker.lanes = {0: Lane}
 

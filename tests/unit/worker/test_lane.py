@@ -13,7 +13,8 @@ from caraway.interfaces.pool import Executor, Job
 from caraway.message import Completion, Owner, Settlement, new_owner_id
 from caraway.worker.attendant import Attendant
 from caraway.worker.board import Board
-from caraway.worker.lane import Lane
+from caraway.worker.job import TaskJob
+from caraway.worker.lane import Lane, completed
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED, LaneConfig
 
 
@@ -116,9 +117,9 @@ def away(*_: Any) -> Any:
 def test_a_batch_is_run_and_committed(case: Case) -> None:
     results = [case.app.tasks["work"].delay(n) for n in range(3)]
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     executor.run(3)
-    lane._turn()
+    lane.turn()
     assert [r.result for r in results] == [0, 1, 2]
     assert case.depths() == (0, 0)
     assert not lane.in_flight
@@ -128,7 +129,7 @@ def test_what_has_not_begun_is_given_back_uncounted(case: Case) -> None:
     for n in range(3):
         case.app.tasks["work"].delay(n)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     executor.begin()
     assert lane.give_back() == 2
     lane.commit()
@@ -140,14 +141,14 @@ def test_what_was_acknowledged_early_and_has_not_begun_is_not_lost(case: Case) -
     """A long task before it makes the lane give it back, or the lane is stopped."""
     results = [case.app.tasks["once"].delay(n) for n in range(3)]
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     assert case.depths() == (0, 0), "acknowledged before it runs"
     executor.run()
     lane.give_back()
     lane.commit()
     assert case.depths() == (2, 0), "sent again"
     assert dict(lane.counts) == {("once", "SUCCESS"): [1, pytest.approx(0.0, abs=1.0)]}
-    lane._turn()
+    lane.turn()
     executor.run(2)
     lane.commit()
     assert [r.result for r in results] == [0, 1, 2]
@@ -157,7 +158,7 @@ def test_what_was_acknowledged_early_and_has_not_begun_is_not_lost(case: Case) -
 def test_a_thread_that_may_not_wait_leaves_what_cannot_be_committed(case: Case) -> None:
     result = case.app.tasks["work"].delay(1)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     executor.run()
     apply = lane.committer.apply
     lane.committer.apply = away
@@ -175,7 +176,7 @@ def test_a_thread_that_may_not_wait_leaves_what_cannot_be_committed(case: Case) 
 def test_an_error_of_ours_in_a_commit_loses_no_outcome(case: Case) -> None:
     result = case.app.tasks["work"].delay(1)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     executor.run()
     apply = lane.committer.apply
 
@@ -193,7 +194,7 @@ def test_an_error_of_ours_in_a_commit_loses_no_outcome(case: Case) -> None:
 def test_early_outcomes_that_cannot_be_stored_stay_alone(case: Case) -> None:
     late, early = case.app.tasks["work"].delay(1), case.app.tasks["once"].delay(2)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     executor.run(2)
     apply = lane.committer.apply_settled
     lane.committer.apply_settled = away  # type: ignore[method-assign]
@@ -208,7 +209,7 @@ def test_early_outcomes_that_cannot_be_stored_stay_alone(case: Case) -> None:
 def test_a_run_that_ends_while_it_is_given_back_keeps_its_outcome(case: Case) -> None:
     result = case.app.tasks["work"].delay(1)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     job = executor.begin()
     assert lane.give_back(running=True) == 1
     executor.report(job, executor.begun[-1][1])
@@ -220,7 +221,7 @@ def test_a_run_that_ends_while_it_is_given_back_keeps_its_outcome(case: Case) ->
 def test_a_run_that_was_given_back_is_fenced_when_it_ends_late(case: Case) -> None:
     case.app.tasks["work"].delay(1)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     job = executor.begin()
     lane.give_back(running=True)
     lane.commit()
@@ -235,25 +236,25 @@ def test_a_requeued_message_under_the_same_tag_is_a_message_like_others(case: Ca
     result = case.app.tasks["again"].delay(1)
     lane, executor = case.lane()
     for _ in range(3):
-        lane._turn()
+        lane.turn()
         executor.run()
         lane.commit()
     assert result.get(timeout=1) == 1
 
 
-def test_a_message_that_cannot_be_judged_is_parked_and_the_others_run(case: Case) -> None:
+def test_a_message_that_cannot_be_judged_is_parked_and_the_others_run(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = [case.app.tasks["work"].delay(n) for n in range(3)]
     lane, executor = case.lane()
-    plan: Any = lane.intake.plan("work")
-    judge = plan.job
 
     def fails(delivery: Any, *rest: Any) -> Any:
         if delivery.message.headers["id"] == results[1].id:
             raise RecursionError("too deep")
-        return judge(delivery, *rest)
+        return TaskJob(delivery, *rest)
 
-    plan.job = fails
-    lane._turn()
+    monkeypatch.setattr("caraway.worker.intake.TaskJob", fails)
+    lane.turn()
     executor.run(2)
     lane.commit()
     (letter,) = case.app.transport.dead()
@@ -282,7 +283,7 @@ def test_a_lost_lease_ends_the_lane_and_its_outcomes_are_fenced(case: Case) -> N
     for n in range(2):
         case.app.tasks["work"].delay(n)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     executor.run()
     case.app.transport.reclaim(lane.config.owner.id)
     assert lane.run() == LOST
@@ -293,7 +294,7 @@ def test_a_lost_lease_ends_the_lane_and_its_outcomes_are_fenced(case: Case) -> N
 def test_a_stop_gives_back_and_finishes(case: Case) -> None:
     results = [case.app.tasks["work"].delay(n) for n in range(2)]
     lane, executor = case.lane(shutdown_timeout=5.0)
-    lane._turn()
+    lane.turn()
     executor.run()
     lane.stop()
     assert lane.run() == STOPPED
@@ -307,7 +308,7 @@ def test_outcomes_that_a_hard_stop_leaves_stay_in_the_journal_and_under_the_leas
     """So that whoever buries the lane commits them, and nothing runs twice."""
     case.app.tasks["work"].delay(1)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     executor.run()
     lane.committer.apply = away
     lane.stop(hard=True)
@@ -319,7 +320,7 @@ def test_outcomes_that_a_hard_stop_leaves_stay_in_the_journal_and_under_the_leas
 def test_an_outcome_that_can_never_be_stored_becomes_one_that_says_so(case: Case) -> None:
     bad, good = case.app.tasks["work"].delay(1), case.app.tasks["work"].delay(2)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     executor.run(2)
     apply = lane.committer.apply
 
@@ -340,7 +341,7 @@ def test_the_journal_of_concurrent_runs_holds_what_is_not_committed(case: Case) 
     for n in range(3):
         case.app.tasks["work"].delay(n)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     executor.run(2)
     assert len(list(lane.board.journal())) == 2
     lane.commit()
@@ -360,17 +361,17 @@ def test_a_delivery_done_before_runs_again_where_its_callbacks_may_be_missing(
     linked = task.apply_async((2,), link=task.si(7))
     lane, executor = case.lane()
     lane.committer.apply = lane.committer.apply_in_steps
-    lane._turn()
+    lane.turn()
     executor.run(2)
     # Killed after the results: nobody published, nobody settled.
-    done = [completion for _, completion in lane._done]
+    done = [completion or completed(job, 0.0) for job, completion in lane.done]
     case.app.backend.store([c.result for c in done if c.result])
     consumer = lane.consumer
     tags = [c.settlement.tag for c in done]
     consumer.settle([Settlement(tag, "release") for tag in tags])
     second, executor = case.lane()
     second.intake._atomic = False
-    second._turn()
+    second.turn()
     assert [job.delivery.message.headers["id"] for job in executor.waiting] == [linked.id]
     executor.run()
     second.commit()
@@ -407,7 +408,7 @@ def test_hostile_orders_leave_the_attendant_listening(case: Case) -> None:
 def test_a_solo_lane_gives_back_what_a_hard_stop_cuts_short(case: Case) -> None:
     case.app.tasks["work"].delay(1)
     lane, executor = case.lane()
-    lane._turn()
+    lane.turn()
     job = executor.waiting[0]
     job.started = 1.0
     lane.stop(hard=True)

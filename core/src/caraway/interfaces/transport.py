@@ -225,6 +225,19 @@ class Consumer(ABC):
         """
         raise NotImplementedError
 
+    def exchange(
+        self, completions: Sequence[Completion], limit: int
+    ) -> tuple[Sequence[Tag], Sequence[Delivery]]:
+        """`commit`, and in the same round trip what ``fetch(limit, 0)`` would return.
+
+        For brokers that are a round trip away; the others needn't have it.  May fetch
+        nothing, though there is something: an error of the fetch is left to the next.
+
+        Raises:
+            TransportError: as `commit`; then nothing was fetched.
+        """
+        return self.commit(completions), ()
+
     def recede(self) -> None:
         """What was fetched takes long: let nothing wait here that was not handed out.
 

@@ -6,6 +6,7 @@ What every run decodes and encodes stands together here; `caraway.protocol.body`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     from caraway.protocol.v2 import Codecs
 
 _NO_EMBED: dict[str, Any] = {}
-_QUICK = frozenset((int, str, bool, type(None)))
+QUICK = frozenset((int, str, bool, type(None)))
 """Types that every JSON serializer writes alike."""
+quick = msgspec.json.Encoder().encode
+"""Encodes those; ValueError or OverflowError for lone surrogates and large integers."""
+_known: list[tuple[int, bytes]] = [(0, b"")]
+"""A second since the epoch, and its text."""
 
 
 def success_encoder(
@@ -41,34 +46,58 @@ def success_encoder(
 
         return encode
 
-    # `date_done` is written from parts: a format operation costs a tenth of isoformat
-    begin = b'{"status":"SUCCESS","result":'
-    middle = b',"traceback":null,"children":[],"date_done":"'
-    known: list[tuple[int, bytes]] = [(0, b"")]
-    quick = msgspec.json.Encoder().encode
+    encode_value = value_encoder(serializer)
+    assert encode_value is not None
+    write = encode_value
 
     def encode_json(task_id: str, value: Any) -> bytes:
-        now = clock()
-        second = int(now)
-        at, text = known[0]
-        if at != second:
-            text = iso(second)[:19].encode("ascii")
-            known[0] = (second, text)
-        try:
-            name = quick(task_id)
-            result = quick(value) if type(value) in _QUICK else dumps(value)
-        except (ValueError, OverflowError):  # lone surrogates, integers of more than 64 bits
-            name, result = dumps(task_id), dumps(value)
-        return b'%b%b%b%b.%06d+00:00","task_id":%b}' % (
-            begin,
-            result,
-            middle,
-            text,
-            int((now - second) * 1000000),
-            name,
-        )
+        return success_record(task_id, write(value), clock())
 
     return encode_json
+
+
+def value_encoder(serializer: Serializer) -> Callable[[Any], bytes] | None:
+    """What encodes the value of a success for `success_record`; None if records of this
+    serializer can't be put together from parts."""
+    if serializer.content_type != "application/json":
+        return None
+    dumps = serializer.dumps
+
+    def encode(value: Any) -> bytes:
+        if value is None:
+            return b"null"
+        if type(value) in QUICK:
+            try:
+                return quick(value)
+            except (ValueError, OverflowError):  # lone surrogates, integers over 64 bits
+                pass
+        return dumps(value)
+
+    return encode
+
+
+def success_record(task_id: str, value: bytes, at: float) -> bytes:
+    """The JSON record of a success that nothing else is told of.
+
+    Args:
+        task_id: of the task.
+        value: what it returned, as JSON.
+        at: when it ended, epoch seconds.
+    """
+    # `date_done` is written from parts: a format operation costs a tenth of isoformat
+    second = int(at)
+    known, text = _known[0]
+    if known != second:
+        text = iso(second)[:19].encode("ascii")
+        _known[0] = (second, text)
+    try:
+        name = quick(task_id)
+    except ValueError:  # lone surrogates
+        name = json.dumps(task_id).encode("ascii")
+    return (
+        b'{"status":"SUCCESS","result":%b,"traceback":null,"children":[],'
+        b'"date_done":"%b.%06d+00:00","task_id":%b}'
+    ) % (value, text, int((at - second) * 1000000), name)
 
 
 def body_loader(registry: Codecs, accept_content: Iterable[str]) -> Load:
@@ -84,7 +113,7 @@ def body_loader(registry: Codecs, accept_content: Iterable[str]) -> Load:
         type not accepted), `DecodeError` or `InvalidTaskError`, whatever the bytes.
     """
     loads_any = content_loader(registry, accept_content)
-    json = msgspec.json.Decoder().decode
+    parse = msgspec.json.Decoder().decode
     get = loaders(registry, accept_content).get
 
     def load(message: Message) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -96,7 +125,7 @@ def body_loader(registry: Codecs, accept_content: Iterable[str]) -> Load:
             if message.content_type == "application/json" and b"__type__" not in data:
                 # Any reader of JSON agrees on what this one can read.
                 try:
-                    body = json(data)
+                    body = parse(data)
                 except (ValueError, RecursionError):
                     body = loads(data)
             else:

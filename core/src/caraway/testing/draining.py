@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Sequence
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import Struct
@@ -88,6 +89,7 @@ def _drain_once(app: Caraway, names: Sequence[str], ran: list[Ran], limit: int) 
     from caraway.worker.board import Board
     from caraway.worker.commit import Committer
     from caraway.worker.intake import Intake
+    from caraway.worker.lane import completed
     from caraway.worker.lane_config import LaneConfig
 
     owner = Owner(id=new_owner_id(), worker=app.node, lease=3600.0)
@@ -116,7 +118,8 @@ def _drain_once(app: Caraway, names: Sequence[str], ran: list[Ran], limit: int) 
                 if completions:
                     committer.apply_any(completions)
                 for job in jobs:
-                    completion = loop.run(job.arun()) if job.is_async else job.run()
+                    outcome = loop.run(job.arun()) if job.is_async else job.run()
+                    completion = outcome or completed(job, time() - monotonic())
                     ran.append(_record(job.delivery, job.state))
                     if job.settled:
                         committer.apply_settled([completion])

@@ -8,12 +8,17 @@ not begun.
 Layout of one lane's part (little-endian, all offsets fixed)::
 
     header   tick f64, batch_began f64, fetched u64, done u64, failed u64, journal u64
-    slots    SLOTS x (started f64, hard f64, early u8, tag 96s, task id 160s)
-    journal  entries of one batch: length u32, then a msgpack `Completion`
+    slots    SLOTS x (started f64, hard f64, mark), each of which begins a cache line
+    journal  entries of one batch: length u32, then a msgpack `Completion`, or in short:
+             u8 1, length of the value u8, ended f64, ttl f64, mark 48s, value 24s
 
-``started`` is `time.monotonic`, which all processes of one machine share; 0.0 means that
-the slot is free.  ``journal`` counts the bytes of the journal that are whole; it is
-written after them.
+A mark names a run (`mark_of`): flags u8, length of the id u8, then for an integer tag
+i64, for another length u8 and text, then the task id.  A short one, which is almost any,
+is made before its run, and written with the times in one cache line.
+
+``started`` and ``ended`` are `time.monotonic`, which all processes of one machine share;
+0.0 means that the slot is free.  ``journal`` counts the bytes of the journal that are
+whole; it is written after them.
 """
 
 from __future__ import annotations
@@ -21,16 +26,32 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
+from time import monotonic, time
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from caraway.message import Completion, Tag
+from caraway.message import Completion, Settlement, StoredResult, Tag
+from caraway.protocol.codec import success_record
+from caraway.states import SUCCESS
 
-_HEADER: Final = struct.Struct("<ddQQQQ")
+_HEADER: Final = struct.Struct("<ddQQQQ16x")
 _TICK: Final = struct.Struct("<ddQQQ")
-_SLOT: Final = struct.Struct("<dd?96s160s")
+_SLOT: Final = struct.Struct("<dd304s")
+_SLOT_SHORT: Final = struct.Struct("<dd48s")
+_BRIEF: Final = struct.Struct("<IBBdd48s24s")
+_BRIEF_REST: Final = struct.Struct("<BBdd48s24s")
+_BRIEF_LENGTH: Final = _BRIEF_REST.size
+_BRIEF_KIND: Final = 1
+"""What no `Completion` begins with."""
+_INT: Final = struct.Struct("<BBq")
+_EARLY, INTEGER, _TEXT, _DIGITS = 1, 2, 4, 8
+int_mark: Final = _INT.pack
+"""Begin of a mark: flags, length of the id in bytes, integer tag.  The id follows."""
+_LARGEST: Final = 2**63
+_SHORT: Final = 48
+_SHORT_VALUE: Final = 24
 _STARTED: Final = struct.Struct("<d")
 _COUNT: Final = struct.Struct("<Q")
 _LENGTH: Final = struct.Struct("<I")
@@ -76,7 +97,7 @@ class LaneBoard:
     """
 
     __slots__ = (
-        "_base", "_encoder", "_journal", "_journal_end", "_memory", "_slots",
+        "_base", "_encode", "_journal", "_journal_end", "_memory", "_slots",
         "done", "failed", "fetched", "slots",
         "used",
     )  # fmt: skip
@@ -88,7 +109,7 @@ class LaneBoard:
         self._journal = self._slots + _SLOT.size * slots
         self._journal_end = self._journal + JOURNAL_SIZE
         self.used = 0
-        self._encoder = msgspec.msgpack.Encoder()
+        self._encode = msgspec.msgpack.Encoder().encode
         self.slots = slots
         self.fetched = self.done = self.failed = 0
 
@@ -106,9 +127,7 @@ class LaneBoard:
         slot: int,
         now: float,
         hard: float,
-        tag: Tag,
-        task_id: str,
-        early: bool = False,  # noqa: FBT001, FBT002 - by position: once per task
+        mark: bytes,
     ) -> None:
         """Say that a run begins in this slot.
 
@@ -116,15 +135,11 @@ class LaneBoard:
             slot: which.
             now: `time.monotonic`.
             hard: seconds the run may take, 0.0 for no limit.
-            tag: of the delivery.
-            task_id: for the result, should the process die.
-            early: the message is acknowledged already.
+            mark: of the run, see `mark_of`.
         """
-        _SLOT.pack_into(
-            self._memory, self._slots + slot * _SLOT.size,
-            now, hard, early, b"i%d" % tag if type(tag) is int else b"s" + str(tag).encode(),
-            task_id.encode(),
-        )  # fmt: skip
+        (_SLOT_SHORT if len(mark) <= _SHORT else _SLOT).pack_into(
+            self._memory, self._slots + slot * _SLOT.size, now, hard, mark
+        )
 
     def end(self, slot: int) -> None:
         """Say that the run in this slot ended."""
@@ -142,7 +157,7 @@ class LaneBoard:
             # tag, of which an old entry must not speak.
             return True
         try:
-            data = self._encoder.encode(completion)
+            data = self._encode(completion)
         except (TypeError, ValueError, OverflowError, RecursionError):
             return False  # e.g. a header with an integer of more than 64 bits
         offset = self._journal + self.used
@@ -155,6 +170,31 @@ class LaneBoard:
         self._memory[offset + 4 : end] = data
         self.used += 4 + len(data)
         _COUNT.pack_into(self._memory, self._base + _JOURNAL_OFFSET, self.used)
+        return True
+
+    def note(self, mark: bytes, value: bytes, ended: float, ttl: float) -> bool:
+        """Write a plain success down, as `record` would; False if it must be told to
+        `record` whole, because it isn't short, or the journal is full.
+
+        Args:
+            mark: of the run, see `mark_of`.
+            value: what it returned, as JSON.
+            ended: `time.monotonic`.
+            ttl: of its result, seconds.
+        """
+        size = len(value)
+        used = self.used
+        end = used + _BRIEF.size
+        if size > _SHORT_VALUE or len(mark) > _SHORT or end > JOURNAL_SIZE:
+            return False
+        memory, base = self._memory, self._base
+        if not used:
+            _COUNT.pack_into(memory, base + _JOURNAL_OFFSET, 0)
+        _BRIEF.pack_into(
+            memory, self._journal + used, _BRIEF_LENGTH, _BRIEF_KIND, size, ended, ttl, mark, value
+        )
+        self.used = end
+        _COUNT.pack_into(memory, base + _JOURNAL_OFFSET, end)
         return True
 
     # -- the supervisor ----------------------------------------------------------------
@@ -183,18 +223,10 @@ class LaneBoard:
             seen = bytes(memory[offset : offset + _SLOT.size])
             if seen != memory[offset : offset + _SLOT.size]:
                 continue
-            started, hard, early, tag, task_id = _SLOT.unpack(seen)
-            if started and tag[0]:
-                found.append(
-                    Running(
-                        slot,
-                        _tag_from(tag),
-                        task_id.rstrip(b"\0").decode("utf-8", "replace"),
-                        started,
-                        hard,
-                        early,
-                    )
-                )
+            started, hard, mark = _SLOT.unpack(seen)
+            run = _run_from(mark)
+            if started and run is not None:
+                found.append(Running(slot, run[0], run[1], started, hard, run[2]))
         return found
 
     def journal(self) -> Iterator[Completion]:
@@ -209,8 +241,8 @@ class LaneBoard:
             if offset > end:
                 return
             try:
-                yield decoder.decode(data)
-            except msgspec.MsgspecError:
+                yield _success_from(data) if data[0] == _BRIEF_KIND else decoder.decode(data)
+            except (msgspec.MsgspecError, struct.error, ValueError):
                 return
 
 
@@ -224,7 +256,50 @@ class LaneView(Struct, frozen=True):
     failed: int
 
 
-def _tag_from(data: bytes) -> Tag:
-    # A leading byte tells the two kinds of tag apart.
-    text = data.rstrip(b"\0")
-    return int(text[1:]) if text[:1] == b"i" else text[1:].decode("utf-8", "replace")
+def mark_of(tag: Tag, task_id: str, *, early: bool = False) -> bytes:
+    """What names a run on the board.
+
+    Args:
+        tag: of the delivery.
+        task_id: for the result, should the process die.
+        early: the message is acknowledged already.
+    """
+    name = task_id.encode("utf-8", "surrogatepass")[:160]
+    if type(tag) is int and -_LARGEST <= tag < _LARGEST:
+        return int_mark(INTEGER | early, len(name), tag) + name
+    text = str(tag).encode("utf-8", "replace")[:96]
+    kind = _TEXT if type(tag) is str else _TEXT | _DIGITS
+    return bytes((early | kind, len(name), len(text))) + text + name
+
+
+def _run_from(mark: bytes) -> tuple[Tag, str, bool] | None:
+    """Tag, task id, and whether it is acknowledged; None for no mark."""
+    flags, length = mark[0], mark[1]
+    tag: Tag
+    if flags & INTEGER:
+        at = _INT.size
+        tag = _INT.unpack_from(mark)[2]
+    elif flags & _TEXT:
+        at = 3 + mark[2]
+        tag = mark[3:at].decode("utf-8", "replace")
+        if flags & _DIGITS:
+            tag = int(tag)
+    else:
+        return None
+    name = mark[at : at + length]
+    try:
+        task_id = name.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # a long one is cut off
+        task_id = name.decode("utf-8", "replace")
+    return tag, task_id, bool(flags & _EARLY)
+
+
+def _success_from(data: memoryview) -> Completion:
+    """The completion of a short entry."""
+    _, size, ended, ttl, mark, value = _BRIEF_REST.unpack(data)
+    run = _run_from(mark)
+    if run is None:
+        raise ValueError("no mark")
+    tag, task_id, _ = run
+    payload = success_record(task_id, value[:size], ended + time() - monotonic())
+    return Completion(Settlement(tag), StoredResult(task_id, SUCCESS, payload, ttl))

@@ -1,5 +1,5 @@
-"""How a lane ends: what hasn't begun is given back, what runs may end, the rest is given
-back, too.
+"""How a lane lives until it is stopped, and how it ends: what hasn't begun is given back,
+what runs may end, the rest is given back, too.
 """
 
 from __future__ import annotations
@@ -7,12 +7,37 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from caraway.errors import CarawayError
+from caraway.errors import CarawayError, OperationalError, OwnerLost
 from caraway.worker.entries import Entry, released, sent_again
-from caraway.worker.lane_config import LOST
+from caraway.worker.lane_config import LONGEST_PAUSE, LOST
 
 if TYPE_CHECKING:
     from caraway.worker.lane import Lane
+
+
+def live(lane: Lane) -> int:
+    """Turn until stopped, drain; return the exit code."""
+    backoff = 0.0
+    while not lane.draining:
+        try:
+            lane.turn()
+            backoff = 0.0
+        except OwnerLost:
+            lane.log().error("the lease was lost; starting over with a new owner")
+            lane.exit_code = LOST
+            lane.hard_stop = True
+            break
+        except OperationalError as exc:
+            backoff = min(max(backoff * 2, 0.05), LONGEST_PAUSE)
+            lane.log().warning("broker: %s; trying again in %.2f s", exc, backoff)
+            lane.pause(backoff)
+    drain(lane)
+    return lane.exit_code
+
+
+def has_left(lane: Lane | None) -> bool:
+    """True if outcomes were left uncommitted at its end."""
+    return lane is not None and hasattr(lane, "committer") and lane.committer.gave_up
 
 
 def drain(lane: Lane) -> None:

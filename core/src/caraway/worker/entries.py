@@ -5,7 +5,7 @@ The run is None for a completion that nothing ran for: a message judged, or give
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from caraway.errors import BackendStoreError, CarawayError, Terminated
@@ -13,9 +13,11 @@ from caraway.message import Completion, Delivery, Publication, Settlement, Tag
 from caraway.worker.job import TaskJob
 
 if TYPE_CHECKING:
-    from caraway.worker.intake import Intake
+    from caraway.worker.lane import Lane
 
-Entry = tuple[TaskJob | None, Completion]
+Entry = tuple[TaskJob | None, Completion | None]
+"""Without a completion: a plain success, whose completion is `TaskJob.completion`."""
+Settled = tuple[TaskJob | None, Completion]
 
 RETURNED: Final = "RETURNED"
 """State of a job that was acknowledged, and is sent again without having begun."""
@@ -64,7 +66,7 @@ def unstorable(job: TaskJob | None, completion: Completion, exc: CarawayError) -
     return Completion(Settlement(completion.settlement.tag, "reject", reason=str(error)[:500]))
 
 
-def without_second_thoughts(batch: list[Entry]) -> list[Entry]:
+def without_second_thoughts(batch: list[Settled]) -> list[Settled]:
     """A run that ended while it was given back has two entries: the outcome stands."""
     ended = {completion.settlement.tag for job, completion in batch if job is not None}
     return [
@@ -74,11 +76,28 @@ def without_second_thoughts(batch: list[Entry]) -> list[Entry]:
     ]
 
 
+def parted(batch: list[Settled]) -> tuple[list[Settled], list[Settled]]:
+    """Those with messages to settle, and those whose messages are acknowledged already."""
+    late = [entry for entry in batch if entry[0] is None or not entry[0].settled]
+    return late, [entry for entry in batch if entry[0] is not None and entry[0].settled]
+
+
 def admitted_alone(
-    intake: Intake, deliveries: Iterable[Delivery]
+    lane: Lane, deliveries: Sequence[Delivery], failure: Exception
 ) -> tuple[list[TaskJob], list[Completion]]:
     """`Intake.admit` each by itself, after it failed for all: what can't be judged is
-    parked."""
+    parked.
+
+    Raises:
+        CarawayError: the failure, if it is one: it says nothing of the messages, which
+            are given back.
+    """
+    if isinstance(failure, CarawayError):
+        # Fetched and not admitted: held by nobody, unless it is given back.
+        lane.done.extend(released(d.tag for d in deliveries))
+        raise failure
+    lane.log().error("a batch can't be judged; its messages are taken one by one", exc_info=failure)
+    intake = lane.intake
     jobs: list[TaskJob] = []
     judged: list[Completion] = []
     for delivery in deliveries:

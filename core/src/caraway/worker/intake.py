@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from caraway import signals, states
-from caraway.errors import CarawayError, InvalidTaskError, NotRegistered, WorkerLostError
+from caraway.errors import CarawayError
 from caraway.message import Completion, Delivery, Settlement
 from caraway.protocol.body import content_loader
 from caraway.protocol.decode import normalize
 from caraway.protocol.times import epoch
-from caraway.worker.admission import EXPIRED, Verdict, judge, stamped, unknown_reason
+from caraway.request import Request
+from caraway.worker.admission import EXPIRED, Verdict, judge, stamped
+from caraway.worker.board import INTEGER, int_mark, mark_of
 from caraway.worker.job import TaskJob, TaskPlan, read_limits
 from caraway.worker.limits import RateGate
 from caraway.worker.orders import forget_oldest
 from caraway.worker.started import acknowledged, store_started
+from caraway.worker.unrun import park, without_running
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -45,6 +48,9 @@ QUICK = 0.001
 """Tasks of fewer seconds end faster than more of them can be fetched."""
 LINGER = 0.002
 """Most seconds for which outcomes gather."""
+SMALL = 2048
+"""Bytes of a body that is read beforehand: see docs/explanation/benchmarks.md, "Cold and warm".
+What can be done for a batch at once costs a fraction of what it costs between two tasks."""
 MAX_BYTES = 32 * 1024 * 1024
 """A batch's bodies shall not be more than this, measured by those before."""
 
@@ -246,9 +252,32 @@ class Intake:
                     special = True
                 limits = headers.get("timelimit")
                 if limits is not None and limits != _NO_LIMITS:
-                    jobs.append(_job(delivery, plan))
+                    job = _job(delivery, plan)
                 else:
-                    jobs.append(plan.job(delivery, plan, plan.hard, plan.soft, plan.is_async))
+                    job = TaskJob(delivery, plan, plan.hard, plan.soft, plan.is_async)
+                jobs.append(job)
+                message = delivery.message
+                # Not what is large, since a batch is held at once; nor what may run code of
+                # the user's when it is read.
+                if message.content_type != "application/json" or len(message.body) > SMALL:
+                    continue
+                tag, name = delivery.tag, headers["id"]
+                try:
+                    # `mark_of`, in place for integer tags
+                    key = name.encode()
+                    integer = type(tag) is int
+                    mark = int_mark(INTEGER, len(key), tag) + key if integer else mark_of(tag, name)
+                    args, kwargs, embed = plan.load_body(message)
+                except Exception:  # noqa: BLE001, S112 - its run comes to the same, and tells
+                    continue
+                job.mark = mark
+                job.request = Request(headers, args, kwargs, embed, delivery, plan.hostname)
+                job.simple = plan.swift is not None and not (
+                    embed
+                    or headers.get("ignore_result")
+                    or headers.get("parent_id")
+                    or headers.get("group")
+                )
                 continue
             if "task" not in headers and not delivery.defect:
                 delivery = self._normalized(delivery)  # noqa: PLW2901 - the same, readable
@@ -260,14 +289,15 @@ class Intake:
                 late = 0 < delivery.expires <= now + wait  # the broker would drop it meanwhile
                 verdict = EXPIRED if late else Verdict("later", "eta", wait)
             if plan is None or verdict.kind == "park":
-                judged.append(self._park(delivery, verdict.reason, known=plan is not None))
+                node = self._config.owner.worker
+                judged.append(park(node, delivery, verdict.reason, known=plan is not None))
             elif verdict.kind == "run":
                 special = True
                 jobs.append(_job(delivery, plan))
             elif verdict.kind in ("check", "exhausted"):
                 suspects.append((delivery, plan, verdict))
             else:
-                judged.append(self._without_running(delivery, plan, verdict))
+                judged.append(without_running(delivery, plan, verdict))
         if suspects:
             special = True
             self._check(suspects, jobs, judged)
@@ -325,34 +355,6 @@ class Intake:
                     return Verdict("later", "rate limit", delay)
         return verdict
 
-    def _without_running(self, delivery: Delivery, plan: TaskPlan, verdict: Verdict) -> Completion:
-        if verdict.kind == "later":
-            return Completion(
-                Settlement(delivery.tag, "release", delay=verdict.delay, counted=False)
-            )
-        if verdict.kind == "exhausted":
-            return plan.fail(delivery, WorkerLostError(verdict.reason), reason=verdict.reason)
-        if verdict.kind == "timed out":
-            return plan.timed_out(delivery, verdict.delay)
-        if verdict.kind == "terminated":
-            return plan.revoke(delivery, verdict.kind, int(verdict.delay))
-        return plan.revoke(delivery, verdict.kind)
-
-    def _park(self, delivery: Delivery, reason: str, *, known: bool) -> Completion:
-        headers = delivery.message.headers
-        reason = reason or unknown_reason(headers)
-        node, name = self._config.owner.worker, headers.get("task")
-        if known or delivery.defect or type(name) is not str:
-            signals.task_rejected.send(
-                sender=node, message=delivery.message, exc=InvalidTaskError(reason)
-            )
-        else:
-            signals.task_unknown.send(
-                sender=node, message=delivery.message, exc=NotRegistered(reason), name=name,
-                id=headers.get("id"),
-            )  # fmt: skip
-        return Completion(Settlement(delivery.tag, "reject", reason=reason[:500], parked=True))
-
     def _check(
         self,
         suspects: list[tuple[Delivery, TaskPlan, Verdict]],
@@ -379,7 +381,7 @@ class Intake:
             ):
                 judged.append(Completion(Settlement(delivery.tag)))
             elif verdict.kind == "exhausted":
-                judged.append(self._without_running(delivery, plan, verdict))
+                judged.append(without_running(delivery, plan, verdict))
             else:
                 jobs.append(_job(delivery, plan))
 
@@ -389,4 +391,4 @@ def _job(delivery: Delivery, plan: TaskPlan) -> TaskJob:
     limits = delivery.message.headers.get("timelimit")
     if limits:
         hard, soft = read_limits(limits, plan)
-    return plan.job(delivery, plan, hard, soft, plan.is_async)
+    return TaskJob(delivery, plan, hard, soft, plan.is_async)

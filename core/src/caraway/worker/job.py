@@ -13,7 +13,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from caraway import signals, states
 from caraway.errors import TimeLimitExceeded
@@ -22,6 +21,8 @@ from caraway.outcome import MEANING, Outcome, revoked
 from caraway.request import Request
 from caraway.runner import Runner, build_runner
 from caraway.states import SUCCESS
+from caraway.worker.board import mark_of
+from caraway.worker.run_log import log_outcome, log_success
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -52,7 +53,6 @@ class TaskPlan:
         "hard",
         "hostname",
         "is_async",
-        "job",
         "load_body",
         "name",
         "rate",
@@ -60,6 +60,7 @@ class TaskPlan:
         "run",
         "runner",
         "soft",
+        "swift",
         "task",
         "track_started",
         "ttl",
@@ -83,6 +84,7 @@ class TaskPlan:
         self.hostname = hostname
         self.runner: Runner = build_runner(task, store=app.backend_enabled)
         self.run = self.runner.run
+        self.swift: Any = self.runner.swift
         self.is_async = self.runner.is_async
         self.load_body: Callable[..., tuple[Any, Any, Any]] = body_loader(
             app.registry, conf.accept_content
@@ -104,7 +106,6 @@ class TaskPlan:
         self.rate: str | float | None = task.rate_limit or conf.task_default_rate_limit
         self.follow_ups = FollowUps(app)
         self.replies = app.replies
-        self.job: type[TaskJob] = ReplyJob if self.replies else TaskJob
         # Looked at once: a record for each task costs more than a short task does.
         self.verbose = logging.getLogger("caraway.task").isEnabledFor(logging.INFO)
 
@@ -119,7 +120,7 @@ class TaskPlan:
                 Settlement(delivery.tag),
                 None if payload is None
                 else StoredResult(
-                    request.headers["id"], state, payload, self.ttl, self._reply_to(delivery)
+                    request.headers["id"], state, payload, self.ttl, self.reply_to(delivery)
                 ),
             )  # fmt: skip
         meaning = MEANING[state]
@@ -138,7 +139,7 @@ class TaskPlan:
         stored = None
         if meaning.stored and outcome.payload is not None and request.id:
             ttl = self.ttl if state != states.FAILURE else self.ttl_failure
-            stored = StoredResult(request.id, state, outcome.payload, ttl, self._reply_to(delivery))
+            stored = StoredResult(request.id, state, outcome.payload, ttl, self.reply_to(delivery))
         workflow = None
         if request.embed and (
             starts or ((request.chord or request.chain) and state in states.READY_STATES)
@@ -150,7 +151,7 @@ class TaskPlan:
             self._settlement(delivery, meaning.action, outcome), stored, publications, workflow
         )
 
-    def _reply_to(self, delivery: Delivery) -> str:
+    def reply_to(self, delivery: Delivery) -> str:
         """Who is to get the result, where results go to their callers."""
         return str(delivery.message.properties.get("reply_to") or "") if self.replies else ""
 
@@ -228,6 +229,10 @@ class TaskJob(Struct, eq=False):
         state: of its outcome; ``PARKED`` if its body could not be read.
         settled: acknowledged already (``acks_late=False``): its end settles nothing.
         noted: its completion stands in the journal.
+        mark: what the board calls it; made at its begin, if it wasn't before.
+        request: made beforehand, where it could be.
+        simple: made beforehand, and nothing but its result is asked for.
+        value: what it returned, as JSON, if `run` returned None.
     """
 
     delivery: Delivery
@@ -243,31 +248,29 @@ class TaskJob(Struct, eq=False):
     settled: bool = False
     state: str = "PARKED"
     noted: bool = False
+    mark: bytes = b""
+    request: Request | None = None
+    simple: bool = False
+    value: bytes = b""
 
-    def run(self) -> Completion:
-        """Run in this thread; the completion says what came of it."""
+    def run(self) -> Completion | None:
+        """Run in this thread; the completion says what came of it, None a plain success:
+        see `caraway.worker.lane.completed`."""
         # `arun` is this function's twin: a call less for every task is worth it.
         plan = self.plan
-        delivery = self.delivery
-        message = delivery.message
-        headers = message.headers
         self.started = now = monotonic()
-        try:
-            args, kwargs, embed = plan.load_body(message)
-        except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
-            return self._undecodable(exc)
-        plan.begin(self.slot, now, self.hard, delivery.tag, headers["id"], self.settled)
-        request = Request(headers, args, kwargs, embed, delivery, plan.hostname)
-        outcome = plan.run(request)
-        if outcome.state is SUCCESS and not embed:
+        request, self.request = self.request, None
+        if request is None:
+            try:
+                request = self._load()
+            except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
+                return self._undecodable(exc)
+        plan.begin(self.slot, now, self.hard, self.mark)
+        outcome = plan.swift(request) if self.simple else plan.run(request)
+        completion = None
+        if type(outcome) is bytes:
+            self.value = outcome
             self.state = SUCCESS
-            payload = outcome.payload
-            completion = Completion(
-                Settlement(delivery.tag),
-                None
-                if payload is None
-                else StoredResult(headers["id"], SUCCESS, payload, plan.ttl),
-            )
         else:
             completion = self._end(request, outcome)
         self.seconds = monotonic() - now
@@ -275,24 +278,35 @@ class TaskJob(Struct, eq=False):
             log_success(self)
         return completion
 
-    async def arun(self) -> Completion:
-        """Run on this loop; the completion says what came of it."""
+    async def arun(self) -> Completion | None:
+        """Run on this loop; see `run`."""
         plan = self.plan
-        delivery = self.delivery
-        message = delivery.message
         self.started = now = monotonic()
-        try:
-            args, kwargs, embed = plan.load_body(message)
-        except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
-            return self._undecodable(exc)
-        task_id = message.headers["id"]
-        plan.begin(self.slot, now, self.hard, delivery.tag, task_id, self.settled)
-        request = Request(message.headers, args, kwargs, embed, delivery, plan.hostname)
-        completion = self._end(request, await plan.runner.arun(request))
+        request, self.request = self.request, None
+        if request is None:
+            try:
+                request = self._load()
+            except Exception as exc:  # noqa: BLE001 - whatever hostile bytes may cause
+                return self._undecodable(exc)
+        plan.begin(self.slot, now, self.hard, self.mark)
+        outcome = await (plan.swift(request) if self.simple else plan.runner.arun(request))
+        completion = None
+        if type(outcome) is bytes:
+            self.value = outcome
+            self.state = SUCCESS
+        else:
+            completion = self._end(request, outcome)
         self.seconds = monotonic() - now
         if plan.verbose:
             log_success(self)
         return completion
+
+    def _load(self) -> Request:
+        plan, message = self.plan, self.delivery.message
+        if not self.mark:
+            self.mark = mark_of(self.delivery.tag, message.headers["id"], early=self.settled)
+        args, kwargs, embed = plan.load_body(message)
+        return Request(message.headers, args, kwargs, embed, self.delivery, plan.hostname)
 
     def _undecodable(self, exc: Exception) -> Completion:
         signals.task_rejected.send(
@@ -313,18 +327,6 @@ class TaskJob(Struct, eq=False):
         return self.plan.complete(self.delivery, request, outcome)
 
 
-class ReplyJob(TaskJob):
-    """A run whose result goes to the queue of who sent it (`Capability.REPLIES`)."""
-
-    def run(self) -> Completion:
-        completion = TaskJob.run(self)
-        result = completion.result
-        if result is None or result.reply_to:
-            return completion
-        reply_to = str(self.delivery.message.properties.get("reply_to") or "")
-        return replace(completion, result=replace(result, reply_to=reply_to))
-
-
 def read_limits(limits: Any, plan: TaskPlan) -> tuple[float, float]:
     """(hard, soft) of the header ``timelimit``; the task's own where it has none, or
     something that isn't a time."""
@@ -334,51 +336,6 @@ def read_limits(limits: Any, plan: TaskPlan) -> tuple[float, float]:
     except (TypeError, ValueError, OverflowError):
         return plan.hard, plan.soft
     return hard if hard > 0 else plan.hard, soft if soft > 0 else plan.soft
-
-
-def log_success(job: TaskJob) -> None:
-    """Log a success, with the time it took; other outcomes are logged by `log_outcome`."""
-    if job.state != SUCCESS:
-        return
-    import logging
-
-    task_id = job.delivery.message.headers.get("id")
-    logging.getLogger("caraway.task").info(
-        "Task %s[%s] succeeded in %.6fs",
-        job.plan.name,
-        task_id,
-        job.seconds,
-        extra={"task_id": task_id, "task_name": job.plan.name},
-    )
-
-
-def log_outcome(plan: TaskPlan, request: Request, outcome: Outcome) -> None:
-    """Log what is not a success; successes are logged by the lane, where asked for."""
-    import logging
-
-    logger = logging.getLogger("caraway.task")
-    extra = {"task_id": request.id, "task_name": plan.name}
-    if outcome.state == states.FAILURE:
-        if plan.task.throws and isinstance(outcome.value, tuple(plan.task.throws)):
-            logger.info(
-                "Task %s[%s] raised expected: %r", plan.name, request.id, outcome.value, extra=extra
-            )
-        else:
-            logger.error(
-                "Task %s[%s] failed: %r\n%s",
-                plan.name, request.id, outcome.value, outcome.traceback or "", extra=extra,
-            )  # fmt: skip
-    elif outcome.state == states.RETRY:
-        retry = outcome.retry
-        when = retry.humanize() if retry is not None else ""
-        logger.info(
-            "Task %s[%s] retries %s: %r", plan.name, request.id, when, outcome.value, extra=extra
-        )
-    else:
-        logger.warning(
-            "Task %s[%s] %s: %s", plan.name, request.id, outcome.state.lower(),
-            outcome.reason or outcome.value, extra=extra,
-        )  # fmt: skip
 
 
 def _nothing_runs(*_: Any) -> None:

@@ -2,49 +2,53 @@
 
 One turn of the loop:
 
-1. commit what has ended since the last turn;
-2. fetch as much as will run within a few milliseconds;
+1. commit what has ended since the last turn, and
+2. fetch as much as will run within a few milliseconds, in one round trip if it can be;
 3. judge each delivery; what doesn't run becomes a completion at once;
 4. hand the rest to the executor.
 
 With an inline executor (prefork, solo) all four happen in the process's main thread: no
-hand-off between threads, so no fight for the GIL.  When a task there turns out to be
-long, the lane's attendant (`caraway.worker.attendant`) commits what had ended before it
-and gives back what had not begun.  With other executors, step 4 returns at once, and the
-loop is woken when something ended.
+hand-off between threads, so no fight for the GIL.  When a task turns out to be long, the
+lane's attendant commits what had ended and gives back what had not begun.  With other
+executors, step 4 returns at once, and the loop is woken when something ended.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any
 
-from caraway.errors import CarawayError, OperationalError, OwnerLost
-from caraway.message import Completion, Delivery
-from caraway.worker.commit import Committer, workflow_of
-from caraway.worker.draining import drain, taken_back
+from caraway.errors import CarawayError
+from caraway.message import Completion, Delivery, Settlement, StoredResult
+from caraway.protocol.codec import success_record
+from caraway.states import SUCCESS
+from caraway.worker.commit import workflow_of
+from caraway.worker.draining import live, taken_back
 from caraway.worker.entries import (
     RETURNED,
     Entry,
+    Settled,
     admitted_alone,
     interrupted,
-    released,
-    unstorable,
+    parted,
     without_second_thoughts,
 )
-from caraway.worker.intake import Intake, Pace
+from caraway.worker.intake import Pace
 from caraway.worker.job import TaskJob
-from caraway.worker.lane_config import LONGEST_PAUSE, LOST, RECYCLE, STOPPED, LaneConfig
+from caraway.worker.lane_config import RECYCLE, STOPPED, LaneConfig
 from caraway.worker.memory import Watch
+from caraway.worker.opening import connect
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
     from caraway.interfaces import Consumer, Executor
     from caraway.worker.board import LaneBoard
+    from caraway.worker.commit import Committer
     from caraway.worker.events import LaneEvents
+    from caraway.worker.intake import Intake
 
 IDLE_WAIT = 2.0
 """Seconds a fetch waits; the loop ticks at least that often."""
@@ -69,28 +73,24 @@ class Lane:
         self.board = board
         self.in_flight: dict[Any, TaskJob] = {}
         self._inline = executor.inline
-        self.pace = Pace(
-            1 if self._inline else executor.slots,
-            0,
-            config.prefetch_seconds,
-            executor.slots - 1 if self._inline else None,
-        )
-        self.counts: dict[tuple[str, str], list[float]] = {}
+        self._briefly = not app.replies
+        slots, beside = (1, executor.slots - 1) if self._inline else (executor.slots, None)
+        self.pace = Pace(slots, 0, config.prefetch_seconds, beside)
+        self.counts: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
         """(task name, state) -> [runs, seconds].  Read by the attendant for the metrics."""
         self.dead = self.parked = 0
-        self.draining = False
+        self.draining = self.hard_stop = False
         self.exit_code = STOPPED
         self.fenced = 0
-        self._done: deque[Entry] = deque()
+        self.done: deque[Entry] = deque()
+        """What has ended and is not committed."""
         self._io = threading.Lock()
         self._noting = threading.Lock()
-        self._idle = threading.Event()
+        self.idle = threading.Event()
         self._waiting = 0
-        self.hard_stop = False
-        self._early = False
-        self._cut = False
+        self.early = self.cut = False
         self.deadline = 0.0
-        self._ended = 0
+        self.ended = 0
         self._memory = Watch(config.max_memory)
         self.events: LaneEvents | None = None
         self.consumer: Consumer
@@ -101,42 +101,12 @@ class Lane:
 
     def open(self) -> None:
         """Connect, register the owner, and make ready; raises what goes wrong."""
-        transport = self.app.transport
-        # First what may be away, then the owner: an id can't be registered twice.
-        backend = self.app.backend if self.app.backend_enabled else None
-        self.consumer = transport.consume(self.config.queues, self.config.owner)
-        if self.config.queues:
-            self.pace.limit = self.config.prefetch_limit or transport.fetches_at_once
-        self.committer = Committer(
-            transport, backend, self.consumer, self._wait_for_store, self._substitute, self.app
-        )
-        self.intake = Intake(
-            self.app, self.board, self.config, self.consumer, backend, atomic=self.committer.atomic
-        )
-        if self.config.events:
-            from caraway.worker.events import switch
-
-            switch(self, on=True)
+        connect(self)
         self.executor.start()
 
     def run(self) -> int:
         """Turn until stopped; return the exit code."""
-        backoff = 0.0
-        while not self.draining:
-            try:
-                self._turn()
-                backoff = 0.0
-            except OwnerLost:
-                self.log().error("the lease was lost; starting over with a new owner")
-                self.exit_code = LOST
-                self.hard_stop = True
-                break
-            except OperationalError as exc:
-                backoff = min(max(backoff * 2, 0.05), LONGEST_PAUSE)
-                self.log().warning("broker: %s; trying again in %.2f s", exc, backoff)
-                self.pause(backoff)
-        drain(self)
-        return self.exit_code
+        return live(self)
 
     def stop(self, *, hard: bool = False, code: int = STOPPED) -> None:
         """Ask the lane to stop; any thread or signal handler may call this.
@@ -153,40 +123,39 @@ class Lane:
 
     def wake(self) -> None:
         """Make a waiting turn go on."""
-        self._idle.set()
+        self.idle.set()
         if self._waiting == 2:
             self.consumer.wake()
 
-    @property
-    def left(self) -> bool:
-        """Outcomes were left uncommitted at the end: see `caraway.worker.draining`."""
-        return hasattr(self, "committer") and self.committer.gave_up
-
     # -- one turn ----------------------------------------------------------------------
 
-    def _turn(self) -> None:
-        if not self._inline and self._done and not self.draining:
-            spare = self.pace.spare(len(self.in_flight) - len(self._done))
+    def turn(self) -> None:
+        """Commit, fetch, judge, run: see the module's text."""
+        if not self._inline and self.done and not self.draining:
+            spare = self.pace.spare(len(self.in_flight) - len(self.done))
             if spare:
                 sleep(spare)
-        self.commit()
-        want = self.pace.want(len(self.in_flight))
-        limit = self.config.max_tasks
-        if limit:
-            want = min(want, limit - self._ended - len(self.in_flight))
-            if self._ended >= limit:
-                self.stop(code=RECYCLE)
-                return
-        if self.config.max_memory and self._memory.too_large():
+        # What may grow too large looks at its size between commit and fetch.
+        deliveries = self.commit(exchange=not self.config.max_memory and not self.draining)
+        if deliveries:
+            self.board.tick(monotonic(), 0.0)
+            self._take(deliveries)
+            return
+        if (0 < self.config.max_tasks <= self.ended) or (
+            self.config.max_memory and self._memory.too_large()
+        ):
             self.stop(code=RECYCLE)
             return
+        want = self.pace.want(len(self.in_flight))
+        if self.config.max_tasks:
+            want = min(want, self.config.max_tasks - self.ended - len(self.in_flight))
         self.board.tick(monotonic(), 0.0)
         if want <= 0:
             self.pause(IDLE_WAIT)
             return
         self._waiting = 2
         # Looked at after the flag is up: whoever reports from now on wakes the fetch.
-        wait = 0.0 if self._done or self.draining else IDLE_WAIT
+        wait = 0.0 if self.done or self.draining else IDLE_WAIT
         try:
             with self._io:
                 deliveries = self.consumer.fetch(want, wait)
@@ -200,51 +169,59 @@ class Lane:
         board.fetched += len(deliveries)
         try:
             jobs, judged = self.intake.admit(deliveries)
-        except CarawayError:
-            # Fetched and not admitted: held by nobody, unless it is given back.
-            self._done.extend(released(d.tag for d in deliveries))
-            raise
-        except Exception:  # noqa: BLE001 - or the next lane goes down, too
-            self.log().exception("a batch can't be judged; its messages are taken one by one")
-            jobs, judged = admitted_alone(self.intake, deliveries)
+        except Exception as exc:  # noqa: BLE001 - or the next lane goes down, too
+            jobs, judged = admitted_alone(self, deliveries, exc)
         if self.events is not None:
             self.events.received(deliveries, jobs, judged)
         if judged:
-            self._done.extend((None, completion) for completion in judged)
+            self.done.extend((None, completion) for completion in judged)
         if not jobs:
             return
         in_flight = self.in_flight
         for job in jobs:
             in_flight[job.delivery.tag] = job
             if job.settled:
-                self._early = True
+                self.early = True
         if self._inline:
             self.executor.execute(jobs, self._report_inline)
             board.end(0)
         else:
             self.executor.execute(jobs, self._report)
 
-    def _report_inline(self, job: Any, completion: Completion) -> None:
+    def _report_inline(self, job: Any, completion: Completion | None) -> None:
         if job.is_async:
             self._report(job, completion)
             return
-        if type(completion) is not Completion:
+        noted = job.settled
+        if completion is None and job.value:
+            # A plain success: no more is made of it between two tasks than must be.
+            ended = job.started + job.seconds
+            noted = noted or (
+                self._briefly and self.board.note(job.mark, job.value, ended, job.plan.ttl)
+            )
+            if not noted:
+                completion = completed(job, time() - monotonic())
+        elif type(completion) is not Completion:
             completion = interrupted(job, completion)
-        recorded = job.settled or self.board.record(completion)
-        self._done.append((job, completion))
-        if not recorded:
+        if not noted and completion is not None:
+            noted = self.board.record(completion)
+        self.done.append((job, completion))
+        if not noted:
             self.board.end(0)
             self.commit()
 
-    def _report(self, job: Any, completion: Completion) -> None:
-        if type(completion) is not Completion:
+    def _report(self, job: Any, completion: Completion | None) -> None:
+        if completion is None and job.value:
+            completion = completed(job, time() - monotonic())
+        elif type(completion) is not Completion:
             completion = interrupted(job, completion)
+        assert completion is not None
         if self._inline:  # the journal belongs to the one thread that runs sync jobs
-            self._done.append((job, completion))
+            self.done.append((job, completion))
         else:
             with self._noting:
                 job.noted = not job.settled and self.board.record(completion)
-                self._done.append((job, completion))
+                self.done.append((job, completion))
         self.board.end(job.slot)
         waiting = self._waiting
         if waiting:
@@ -252,34 +229,40 @@ class Lane:
             if waiting == 2:
                 self.consumer.wake()
             else:
-                self._idle.set()
+                self.idle.set()
 
     def pause(self, seconds: float) -> None:
         """Wait until something ended, the lane is woken, or the time is over."""
-        self._idle.clear()
+        self.idle.clear()
         self._waiting = 1
-        if not self._done and not self.hard_stop and not (self.draining and seconds > 0.2):
-            self._idle.wait(seconds)
+        if not self.done and not self.hard_stop and not (self.draining and seconds > 0.2):
+            self.idle.wait(seconds)
         self._waiting = 0
 
     # -- commit ------------------------------------------------------------------------
 
-    def commit(self) -> None:
+    def commit(self, *, exchange: bool = False) -> Sequence[Delivery]:
         """Commit what has ended, trying again for as long as the store can't.  For the
-        loop's thread."""
-        if not self._done and not self.board.used:
-            return
+        loop's thread.
+
+        Args:
+            exchange: fetch what is to run next in the same round trip, if that can be.
+        """
+        deliveries: Sequence[Delivery] = ()
+        if not self.done and not self.board.used:
+            return deliveries
         with self._io:
-            if self._done:
-                self._commit_batch()
+            if self.done:
+                deliveries = self._settle(exchange=exchange)
             if self.board.used and not self.committer.gave_up:
                 # What the journal says is committed: the next entry begins it anew.
                 if self._inline:
                     self.board.used = 0
-                    return
+                    return deliveries
                 with self._noting:
-                    if not any(job is not None and job.noted for job, _ in self._done):
+                    if not any(job is not None and job.noted for job, _ in self.done):
                         self.board.used = 0
+        return deliveries
 
     def try_commit(self) -> bool:
         """Commit what has ended, once; what can't be committed now stays.  For any other
@@ -288,56 +271,57 @@ class Lane:
         Raises:
             CarawayError: the store can't; all is as before.
         """
-        if not self._done or not self._io.acquire(blocking=False):
+        if not self.done or not self._io.acquire(blocking=False):
             return False
         try:
             # Not the journal: the loop's thread may be writing it.  What it says of
             # committed runs is fenced off.
-            self._commit_batch(patient=False)
+            self._settle(patient=False)
         finally:
             self._io.release()
         return True
 
-    def _commit_batch(self, *, patient: bool = True) -> None:
-        batch: list[Entry] = []
-        pop = self._done.popleft
-        while self._done:
-            batch.append(pop())
-        if self._cut:
-            batch = without_second_thoughts(batch)
-        late, early = batch, []
-        if self._early:
-            late = [entry for entry in batch if entry[0] is None or not entry[0].settled]
-            early = [entry for entry in batch if entry[0] is not None and entry[0].settled]
-        normal, settled = [entry[1] for entry in late], [entry[1] for entry in early]
+    def _settle(self, *, patient: bool = True, exchange: bool = False) -> Sequence[Delivery]:
+        """Apply what has ended, under the lock; not patient, it raises what goes wrong, and
+        all is as before.  Returns what was fetched."""
+        batch, normal = self._gathered()
+        late, early, settled = batch, list[Settled](), list[Completion]()
+        if self.early or self.cut:
+            batch = without_second_thoughts(batch) if self.cut else batch
+            late, early = parted(batch)
+            normal, settled = [c for _, c in late], [c for _, c in early]
         lost: Sequence[Any] = ()
+        deliveries: Sequence[Delivery] = ()
+        committer = self.committer
         try:
             # As a rule it goes well; all else is the committer's.
             if normal:
-                committer = self.committer
-                # Workflows are rare; without any it is one step less.
-                apply = committer.apply_any if any(map(workflow_of, normal)) else committer.apply
-                lost = apply(normal)
+                swap = committer.exchange if exchange and not early else None
+                if any(map(workflow_of, normal)):
+                    lost = committer.apply_any(normal)
+                elif swap and (want := self._want(len([1 for job, _ in batch if job]))) > 0:
+                    lost, deliveries = swap(normal, want)
+                else:
+                    lost = committer.apply(normal)
                 normal = []
             if settled:
-                self.committer.apply_settled(settled)
+                committer.apply_settled(settled)
         except CarawayError as exc:
             if patient:
-                self.fenced += self.committer.persist(normal, settled, exc)
+                self.fenced += committer.persist(normal, settled, exc)
             else:
-                self._done.extendleft(reversed(batch if normal else early))
+                self.done.extendleft(reversed(batch if normal else early))
                 if normal:
                     raise
                 batch = late
         except BaseException:
-            self._done.extendleft(reversed(batch))
+            self.done.extendleft(reversed(batch))
             raise
         if lost:
             self.fenced += len(lost)
             self.log().warning("%d late outcome(s) fenced off", len(lost))
-        # In place: a room less for every batch.
-        count, measured, seconds, size = 0, 0, 0.0, 0
-        in_flight, counts, inline = self.in_flight, self.counts, self._inline
+        count = 0  # in place: a room less for every batch
+        in_flight, counts = self.in_flight, self.counts
         for job, completion in batch:
             if completion.settlement.reason:
                 if completion.settlement.parked:
@@ -346,46 +330,51 @@ class Lane:
                     self.dead += 1
             if job is None or job.state is RETURNED:
                 continue
-            delivery = job.delivery
-            in_flight.pop(delivery.tag, None)
+            in_flight.pop(job.delivery.tag, None)
             count += 1
-            if not (inline and job.is_async):
-                measured += 1
-                seconds += job.seconds
-                size += len(delivery.message.body)
-            key = (job.plan.name, job.state)
-            tally = counts.get(key)
-            if tally is None:
-                counts[key] = tally = [0, 0.0]
+            tally = counts[job.plan.name, job.state]
             tally[0] += 1
             tally[1] += job.seconds
         self.board.done += count
-        self._ended += count
-        self.pace.observe(measured, seconds, size)
+        self.ended += count
         if self.events is not None:
             self.events.ended(batch, lost)
+        return deliveries
 
-    def _wait_for_store(self, seconds: float) -> bool:
-        """Between two tries of a commit; False ends the trying, after which the lease
-        brings the messages back."""
-        if self.hard_stop:
-            return False
-        self.board.tick(monotonic(), 0.0)
-        self._idle.clear()
-        self._idle.wait(seconds)
-        return True
+    def _gathered(self) -> tuple[list[Settled], list[Completion]]:
+        """What has ended, and the completions; the pace learns how long tasks take."""
+        batch, completions = list[Settled](), list[Completion]()
+        ahead = time() - monotonic()
+        inline, pop = self._inline, self.done.popleft
+        measured, seconds, size = 0, 0.0, 0
+        while self.done:
+            job, completion = pop()
+            if job is not None:
+                if completion is None:
+                    completion = completed(job, ahead)
+                if not (job.state is RETURNED or (inline and job.is_async)):
+                    measured += 1
+                    seconds += job.seconds
+                    size += len(job.delivery.message.body)
+            assert completion is not None
+            batch.append((job, completion))
+            completions.append(completion)
+        self.pace.observe(measured, seconds, size)
+        return batch, completions
 
-    def _substitute(self, completion: Completion, exc: CarawayError) -> Completion:
-        """For a completion that can't be stored: one that says so."""
-        return unstorable(self.in_flight.pop(completion.settlement.tag, None), completion, exc)
+    def _want(self, ended: int = 0) -> int:
+        """How many to fetch, with so many of those in flight ended."""
+        in_flight, limit = len(self.in_flight), self.config.max_tasks
+        want = self.pace.want(in_flight - ended)
+        return min(want, limit - self.ended - in_flight) if limit else want
 
     # -- giving back -------------------------------------------------------------------
 
     def give_back(self, *, running: bool = False) -> int:
         """Release what has not begun (and what runs, if told); return how many."""
-        self._cut = self._cut or running
+        self.cut = self.cut or running
         entries = taken_back(self, running=running)
-        self._done.extend(entries)
+        self.done.extend(entries)
         return len(entries)
 
     def log(self) -> Any:
@@ -393,3 +382,19 @@ class Lane:
         import logging
 
         return logging.getLogger("caraway.worker")
+
+
+def completed(job: TaskJob, ahead: float) -> Completion:
+    """The completion of a plain success.
+
+    Args:
+        job: whose run returned none.
+        ahead: by how much the epoch's time is ahead of `time.monotonic`.
+    """
+    delivery, plan = job.delivery, job.plan
+    task_id = delivery.message.headers["id"]
+    payload = success_record(task_id, job.value, job.started + job.seconds + ahead)
+    reply_to = plan.reply_to(delivery) if plan.replies else ""
+    return Completion(
+        Settlement(delivery.tag), StoredResult(task_id, SUCCESS, payload, plan.ttl, reply_to)
+    )

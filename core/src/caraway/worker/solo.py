@@ -23,6 +23,7 @@ from caraway.interfaces import Capability
 from caraway.message import new_owner_id
 from caraway.worker.attendant import Attendant, counters
 from caraway.worker.channel import Channel
+from caraway.worker.draining import has_left
 from caraway.worker.jobs import describe
 from caraway.worker.lane import Lane
 from caraway.worker.lane_config import LOST, RECYCLE, LaneConfig
@@ -96,7 +97,7 @@ class SoloWorker:
             for face in faces:
                 face.stop()
             # What couldn't be committed is the guardian's.
-            guardian.end(bury=self._lane is not None and self._lane.left)
+            guardian.end(bury=has_left(self._lane))
         return 0 if code in (LOST, RECYCLE) else code
 
     def _run_lane(self, guardian: Any) -> int:

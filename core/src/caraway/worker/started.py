@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from caraway import states
 from caraway.errors import CarawayError
 from caraway.message import Settlement, StoredResult
+from caraway.worker.board import mark_of
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -45,4 +46,5 @@ def acknowledged(consumer: Consumer, jobs: list[TaskJob]) -> list[TaskJob]:
     lost = set(consumer.settle([Settlement(job.delivery.tag) for job in early]))
     for job in early:
         job.settled = True
+        job.mark = mark_of(job.delivery.tag, job.delivery.message.headers["id"], early=True)
     return [job for job in jobs if not (job.settled and job.delivery.tag in lost)]

@@ -34,7 +34,7 @@ class Watched:
         self.outcomes: dict[Any, Outcome] = {}
         self.texts: dict[Any, tuple[str, str]] = {}
         self.quiet: set[TaskPlan] = set()
-        self._plans: list[tuple[TaskPlan, Any, Any, Any]] = []
+        self._plans: list[tuple[TaskPlan, Any, Any, Any, Any]] = []
 
     def watch(self, plan: TaskPlan) -> None:
         """Keep what this task's runs have and come to, from now on."""
@@ -43,7 +43,7 @@ class Watched:
             return
         runner = plan.runner
         run, arun, settle_failure = runner.run, runner.arun, runner.settle_failure
-        self._plans.append((plan, run, arun, settle_failure))
+        self._plans.append((plan, run, arun, settle_failure, plan.swift))
         outcomes, texts = self.outcomes, self.texts
 
         def note(delivery: Delivery, request: Request) -> None:
@@ -78,6 +78,7 @@ class Watched:
 
         plan.run = runner.run = watched
         runner.arun = awatched
+        plan.swift = awatched if plan.is_async else watched
         runner.settle_failure = settled
 
     def trim(self) -> None:
@@ -88,8 +89,9 @@ class Watched:
 
     def close(self) -> None:
         """Put the tasks' own functions back."""
-        for plan, run, arun, settle_failure in reversed(self._plans):
+        for plan, run, arun, settle_failure, swift in reversed(self._plans):
             plan.run = plan.runner.run = run
+            plan.swift = swift
             plan.runner.arun = arun
             plan.runner.settle_failure = settle_failure
         self._plans.clear()

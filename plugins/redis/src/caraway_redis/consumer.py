@@ -109,10 +109,16 @@ class RedisConsumer(Consumer):
         """The last look left nothing behind: the next fetch waits without looking again."""
         self._mine = False
         self._sent: tuple[Any, ...] = ()
+        self._committed: Any = None
+        self._spare: list[Delivery] = []
+        """Taken together with a commit that failed: for the next fetch."""
 
     # -- fetch -------------------------------------------------------------------------
 
     def fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
+        if self._spare:
+            spare, self._spare = self._spare, []
+            return spare
         if timeout <= 0:
             return self._take(limit)
         drained, self._drained = self._drained and not self._closed, False
@@ -147,19 +153,23 @@ class RedisConsumer(Consumer):
         wait = self._next_due - monotonic() + (0.001 if self._mine else _LATE)
         return min(left, max(0.001, wait))
 
-    def _take(self, limit: int, *, soon: bool = False) -> list[Delivery]:
+    def _take(
+        self, limit: int, *, soon: bool = False, commit: Sequence[Any] = ()
+    ) -> list[Delivery]:
         """What is there now.
 
         Args:
             limit: most messages.
             soon: something is expected to be there: the waiting is called off with the
                 same round trip.
+            commit: arguments of the commit that goes first, in the same round trip.  Its
+                answer is left in ``_committed``.
         """
         if self._closed:
             raise TransportError("this consumer is closed")
         known = self._last
         try:
-            return self._taken(limit, soon=soon)
+            return self._taken(limit, soon=soon, commit=commit)
         except BaseException as exc:
             # What came meanwhile is ours, and nobody runs it: it is asked for again.
             self._last = known
@@ -172,7 +182,7 @@ class RedisConsumer(Consumer):
         if self._wire is not None and not isinstance(exc, CarawayError):
             self._wire.close()
 
-    def _taken(self, limit: int, *, soon: bool) -> list[Delivery]:
+    def _taken(self, limit: int, *, soon: bool, commit: Sequence[Any]) -> list[Delivery]:
         limit = max(1, min(limit, _MOST))
         part = -(-limit // -(-limit // _PART))
         off = self._wait.calls_off() if soon else []
@@ -180,8 +190,10 @@ class RedisConsumer(Consumer):
         taken: list[Delivery] = []
         flags = 0
         try:
-            self._ask(part, off)
+            self._ask(part, [*off, pack("EVALSHA", COMMIT.sha, *commit)] if commit else off)
             called = [self._read() for _ in off]
+            if commit:
+                self._committed = self._read()
             while True:
                 answer = self._answer(FETCH)
                 if not answer[0]:
@@ -265,9 +277,38 @@ class RedisConsumer(Consumer):
                 odd.add(tag)
                 _settlement(others, settlement)
                 others += ("", 0)
-        return self._apply(list(plain), "", [], rest, others)
+        return self._commit(*self._arguments(list(plain), "", [], rest, others))
 
     def commit(self, completions: Sequence[Completion]) -> Sequence[Tag]:
+        return self._commit(*self._arguments(*self._sorted(completions)))
+
+    def exchange(
+        self, completions: Sequence[Completion], limit: int
+    ) -> tuple[Sequence[Tag], Sequence[Delivery]]:
+        tags, command = self._arguments(*self._sorted(completions))
+        if not tags or self._closed or self._drained or self._wait.armed or self._spare:
+            return self._commit(tags, command), ()
+        self._committed = None
+        taken: list[Delivery] = []
+        try:
+            taken = self._take(limit, commit=command)
+        except OperationalError:
+            # Of the fetch, as a rule: the next one meets it again, and it is told then.
+            if self._committed is None:
+                raise
+        try:
+            if is_unknown_script(self._committed):
+                return self._commit(tags, command), taken
+            return _fenced(tags, self._checked(self._committed)), taken
+        except BaseException:
+            # What was taken is ours, and nobody else would ever run it.
+            self._spare += taken
+            raise
+
+    def _sorted(
+        self, completions: Sequence[Completion]
+    ) -> tuple[list[Tag], int | str, list[Any], list[Tag], list[Any]]:
+        """The arguments of `_arguments`."""
         result_key = self._transport.result_key
         # Almost all are like this: acknowledged, a result, and nothing follows.
         plain: dict[Tag, str] = {}
@@ -315,33 +356,32 @@ class RedisConsumer(Consumer):
                 others += (tag, "a", *stored[at : at + 2], life, 0)
             rest += plain
             plain, stored = {}, []
-        return self._apply(list(plain), life if stored else "", stored, rest, others)
+        return list(plain), life if stored else "", stored, rest, others
 
-    def _apply(
+    def _arguments(
         self,
         plain: list[Tag],
         ttl: int | str,
         stored: list[Any],
         rest: list[Tag],
         others: list[Any],
-    ) -> Sequence[Tag]:
-        if not plain and not rest:
+    ) -> tuple[list[Tag], tuple[Any, ...]]:
+        """The tags in the order of the answer, and what the script `COMMIT` is given."""
+        return plain + rest, (
+            *self._commit_head, len(plain), ttl, *plain, *stored, len(rest), *others,
+        )  # fmt: skip
+
+    def _commit(self, tags: list[Tag], command: tuple[Any, ...]) -> Sequence[Tag]:
+        if not tags:
             return ()
         if self._wait.armed:
             self._wait.disarm()
         try:
-            self._send(
-                COMMIT,
-                (*self._commit_head, len(plain), ttl, *plain, *stored, len(rest), *others),
-            )
-            fenced = self._answer(COMMIT)
+            self._send(COMMIT, command)
+            return _fenced(tags, self._answer(COMMIT))
         except BaseException as exc:
             self._interrupted(exc)
             raise
-        if not fenced:
-            return ()
-        tags = plain + rest
-        return [tags[position] for position in fenced]
 
     def _send(self, script: Script, command: tuple[Any, ...], before: Sequence[bytes] = ()) -> None:
         wire = self._wire
@@ -365,6 +405,10 @@ class RedisConsumer(Consumer):
             assert wire is not None
             wire.send(pack("EVAL", script.source, *self._sent), _PATIENCE)
             answer = self._read()
+        return self._checked(answer)
+
+    def _checked(self, answer: Any) -> Any:
+        """An answer that is no error."""
         if isinstance(answer, Exception):
             wire = self._wire
             if wire is not None and said(answer).startswith(GONE):
@@ -397,6 +441,10 @@ class RedisConsumer(Consumer):
             if wire is not None:
                 wire.close()
             self._on_close(self)
+
+
+def _fenced(tags: list[Tag], positions: Sequence[int]) -> Sequence[Tag]:
+    return [tags[position] for position in positions] if positions else ()
 
 
 def _settlement(arguments: list[Any], settlement: Settlement) -> None:

@@ -154,6 +154,48 @@ class CommitTests(TransportCase):
             assert len(backend.get([self.task_id("one"), self.task_id("two")])) == 2
 
     @needs(Capability.ATOMIC_COMMIT)
+    def test_an_exchange_commits_and_fetches_no_more_than_is_there(self) -> None:
+        backend = self.pair()
+        self.publish(*"abcde")
+        consumer = self.consumer()
+        (first,) = taken = self.take(consumer, 1)
+        fenced, fetched = consumer.exchange(
+            [Completion(Settlement(first.tag), self.result("a"), (self.publication("f"),))], 2
+        )
+        assert not fenced
+        assert len(fetched) <= 2
+        assert self.task_id("a") in backend.get([self.task_id("a")])
+        taken += fetched
+        taken += self.take(consumer, 6 - len(taken))
+        assert bodies(taken) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+        assert {delivery.attempt for delivery in taken} == {1}
+        # Again, and with one that is late by now.
+        last = [Completion(Settlement(d.tag), self.result(str(n))) for n, d in enumerate(taken)]
+        fenced, fetched = consumer.exchange(last, 10)
+        assert (list(fenced), list(fetched)) == ([first.tag], [])
+        self.nothing(consumer)
+        assert self.depth().held == 0
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_an_exchange_that_fails_loses_nothing(self) -> None:
+        backend = self.pair()
+        self.publish("one", "two", "three")
+        consumer = self.consumer()
+        (one,) = self.take(consumer, 1)
+        bad = Publication(Message(b"bad", {"object": object()}), self.name("follow"))
+        try:
+            completion = Completion(Settlement(one.tag), self.result("one"), (bad,))
+            fetched = list(consumer.exchange([completion], 1)[1])
+        except CarawayError:
+            assert not backend.get([self.task_id("one")])
+            assert not consumer.settle(ack(one))
+            fetched = []
+        fetched += self.take(consumer, 2 - len(fetched))
+        assert bodies(fetched) == [b"two", b"three"]
+        assert not consumer.settle(ack(*fetched))
+        assert self.depth().held == 0
+
+    @needs(Capability.ATOMIC_COMMIT)
     def test_a_commit_wakes_who_waits_for_the_result(self) -> None:
         self.use_real_time()
         backend = self.pair()

@@ -11,12 +11,14 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from caraway.interfaces.context import Context
 from caraway.message import (
     ChordPart,
     Completion,
+    Delivery,
     Message,
     Owner,
     Publication,
@@ -85,12 +87,14 @@ def consume(transport: Any, options: dict[str, str]) -> None:
 
 
 def commit(transport: Any, options: dict[str, str]) -> None:
-    """Take batches and commit them, each with result and follow-up."""
+    """Take batches and commit them, each with result and follow-up, by exchanges."""
     who, consumer = owner(transport, options)
     say(who.id)
+    batch = int(options["batch"])
+    taken: Sequence[Delivery] = ()
     for number in itertools.count():
-        taken = consumer.fetch(int(options["batch"]), 1.0)
-        consumer.commit(
+        taken = taken or consumer.fetch(batch, 1.0)
+        _, taken = consumer.exchange(
             [
                 Completion(
                     Settlement(delivery.tag),
@@ -103,7 +107,8 @@ def commit(transport: Any, options: dict[str, str]) -> None:
                     ),
                 )
                 for delivery in taken
-            ]
+            ],
+            batch,
         )
         say(str(number))
 
