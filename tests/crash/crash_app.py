@@ -143,20 +143,24 @@ def _kill_at(point: str) -> None:
 
     def atomic(self: Any) -> None:
         open_lane(self)
-        commit_all = self.committer.apply
 
-        def apply_all(completions: Any) -> Any:
-            seen["commits"] += 1
-            now = seen["commits"] == int(nth)
-            if now and name == "before-store":
-                die()
-            lost = commit_all(completions)
-            if now and name == "after-commit":
-                die()
-            return lost
+        def deadly(commit_all: Any) -> Any:
+            def apply_all(*arguments: Any) -> Any:
+                seen["commits"] += 1
+                now = seen["commits"] == int(nth)
+                if now and name == "before-store":
+                    die()
+                answer = commit_all(*arguments)
+                if now and name == "after-commit":
+                    die()
+                return answer
+
+            return apply_all
 
         if self.committer.atomic:
-            self.committer.apply = apply_all
+            self.committer.apply = deadly(self.committer.apply)
+            if self.committer.exchange is not None:
+                self.committer.exchange = deadly(self.committer.exchange)
 
     def count(*args: Any) -> Any:
         made, done = settle_chords(*args)
