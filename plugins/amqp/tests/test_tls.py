@@ -159,6 +159,48 @@ def test_a_broker_that_insists_on_a_certificate_says_so(
     works(connect(url=url + files))
 
 
+@pytest.fixture
+def external(rabbitmq: Server) -> Iterator[None]:
+    """The broker takes the name in a certificate for that of its user."""
+    rabbitmq.control(
+        "eval",
+        "[Path] = filelib:wildcard(filename:join([filename:dirname(code:lib_dir(rabbit)), "
+        '"rabbitmq_auth_mechanism_ssl-*", "ebin"])), code:add_pathz(Path), '
+        "{ok, _} = application:ensure_all_started(rabbitmq_auth_mechanism_ssl), "
+        # As the boot of a node does whose configuration names the plugin.
+        'rabbit_registry:register(auth_mechanism, <<"EXTERNAL">>, rabbit_auth_mechanism_ssl), '
+        "application:set_env(rabbit, ssl_cert_login_from, common_name), "
+        "application:set_env(rabbit, auth_mechanisms, ['PLAIN', 'AMQPLAIN', 'EXTERNAL']).",
+    )
+    rabbitmq.control("add_user", "client", "not used")
+    rabbitmq.control("set_permissions", "client", ".*", ".*", ".*")
+    yield
+    rabbitmq.control("delete_user", "client")
+    rabbitmq.control("eval", "application:set_env(rabbit, auth_mechanisms, ['PLAIN', 'AMQPLAIN']).")
+
+
+@pytest.mark.parametrize("paced", [False, True])
+@pytest.mark.usefixtures("external")
+def test_a_certificate_may_take_the_place_of_user_and_password(
+    connect: Open, secure: Secure, rabbitmq: Server, paced: bool
+) -> None:
+    shown = {
+        "ca_certs": str(secure.authority.certificate),
+        "certfile": str(secure.client.certificate),
+        "keyfile": str(secure.client.key),
+    }
+    transport = connect(shown, login_method="EXTERNAL")
+    works(transport)
+    link = transport.connect(5.0, "a test", paced=paced)
+    users = rabbitmq.control("list_connections", "user", "auth_mechanism").splitlines()
+    assert set(users[1:]) == {"client\tEXTERNAL"}
+    link.close()
+    nobody = connect({"ca_certs": shown["ca_certs"]}, login_method="EXTERNAL")
+    with pytest.raises(TransportError, match="login") as caught:
+        nobody.connect(5.0, "a test", paced=paced)
+    assert not isinstance(caught.value, TransportUnavailable)
+
+
 def test_files_and_options_that_can_not_be_are_named(
     connect: Open, secure: Secure, tmp_path: Path
 ) -> None:

@@ -194,7 +194,8 @@ class Consumer(ABC):
     def fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
         """Take up to ``limit`` messages under the owner's lease.
 
-        Ready messages are returned at once, however few.  If there are none, it waits
+        Ready messages are returned at once, however few; of few it may leave some to
+        other owners, which would be idle else.  If there are none, it waits
         up to ``timeout`` seconds (0 does not wait) for the first, without busy polling
         where the store can, and may return nothing earlier.  The attempt is counted
         in the store before this returns.  Queues are served fairly, within a queue by

@@ -20,6 +20,7 @@ from caraway.outcome import terminated_by
 from caraway.worker.draining import cut_short
 from caraway.worker.intake import LONG
 from caraway.worker.jobs import describe
+from caraway.worker.orders import forget_oldest
 
 if TYPE_CHECKING:
     from caraway.worker.channel import Channel
@@ -133,6 +134,7 @@ class Attendant(threading.Thread):
             lane.intake.revoke_stamps(message["stamps"])
         elif what == "ended":
             lane.intake.ended.update(message["runs"])
+            forget_oldest(lane.intake.ended)
         elif what == "ask":
             self._answer(message)
         elif what == "events":

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from caraway import signals, states
-from caraway.errors import CarawayError
-from caraway.message import Completion, Delivery, Settlement
+from caraway import signals
+from caraway.message import Completion, Delivery
 from caraway.protocol.body import content_loader
 from caraway.protocol.decode import normalize
 from caraway.protocol.times import epoch
@@ -28,7 +27,7 @@ from caraway.worker.job import TaskJob, TaskPlan, read_limits
 from caraway.worker.limits import RateGate
 from caraway.worker.orders import forget_oldest
 from caraway.worker.started import acknowledged, store_started
-from caraway.worker.unrun import park, without_running
+from caraway.worker.unrun import check, park, without_running
 
 if TYPE_CHECKING:
     from caraway.app import Caraway
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
 _NO_LIMITS = [None, None]
 _SMOOTHING = 0.3
 """Weight of the newest batch in the moving average."""
+_DEEP = 8
+"""Full batches in a row after which a queue is taken to be long: then twice as much is
+fetched at a time."""
 _GROWTH = 4
 """A batch is at most this many times the last one: one guess must not take all."""
 LONG = 0.05
@@ -66,7 +68,17 @@ class Pace:
             may; None for other executors.
     """
 
-    __slots__ = ("_beside", "_bytes", "_last", "_seconds", "horizon", "limit", "slots")
+    __slots__ = (
+        "_beside",
+        "_bytes",
+        "_full",
+        "_last",
+        "_seconds",
+        "_wanted",
+        "horizon",
+        "limit",
+        "slots",
+    )
 
     def __init__(self, slots: int, limit: int, horizon: float, beside: int | None = None) -> None:
         self.slots = slots
@@ -76,6 +88,12 @@ class Pace:
         self._seconds = 0.0
         self._bytes = 0.0
         self._last = 1
+        self._full = self._wanted = 0
+
+    def met(self, count: int) -> None:
+        """Learn from a fetch how many came."""
+        self._full = self._full + 1 if count >= self._wanted > 1 else 0
+        self._wanted = 0
 
     def observe(self, count: int, seconds: float, size: int) -> None:
         """Learn from tasks that ended.
@@ -110,7 +128,9 @@ class Pace:
         if not self._seconds or self._seconds >= LONG:
             ahead = 0
         else:
-            ahead = int(self.horizon / self._seconds * self.slots)
+            # Behind many full batches there is work for everybody.
+            horizon = self.horizon * 2 if self._full >= _DEEP else self.horizon
+            ahead = int(horizon / self._seconds * self.slots)
         target = max(free, min(ahead - in_flight, self._last * _GROWTH))
         if free > self.slots // 2 and self.slots > 1 and self._seconds > QUICK:
             # Most slots are idle: rather some tasks at once than many after a while.
@@ -122,6 +142,9 @@ class Pace:
             # Only coroutines are still in flight here.  Where there are some, there may
             # be more: as many again, while there is room.
             want = min(max(want, flying), beside - flying)
+        if self._wanted:  # nothing came
+            self._full = 0
+        self._wanted = want
         return want
 
 
@@ -300,7 +323,9 @@ class Intake:
                 judged.append(without_running(delivery, plan, verdict))
         if suspects:
             special = True
-            self._check(suspects, jobs, judged)
+            settled, again = check(self._backend, suspects, atomic=self._atomic)
+            judged += settled
+            jobs += [_job(delivery, plan) for delivery, plan in again]
         if special:
             started = [job for job in jobs if job.plan.track_started]
             if started and self._backend is not None:
@@ -354,36 +379,6 @@ class Intake:
                 if delay > 0:
                     return Verdict("later", "rate limit", delay)
         return verdict
-
-    def _check(
-        self,
-        suspects: list[tuple[Delivery, TaskPlan, Verdict]],
-        jobs: list[TaskJob],
-        judged: list[Completion],
-    ) -> None:
-        """Delivered before: if a final result stands, the message is merely late."""
-        known: Any = {}
-        if self._backend is not None:
-            try:
-                known = self._backend.get([d.message.headers["id"] for d, *_ in suspects])
-            except CarawayError:
-                known = {}
-        for delivery, plan, verdict in suspects:
-            stored = known.get(delivery.message.headers["id"])
-            if (
-                stored is not None
-                and stored.state in states.READY_STATES
-                # Else its lane may have died between storing the result and sending what
-                # follows from it: it runs again rather than lose that.
-                and (self._atomic or not plan.request(delivery).embed)
-                # Else it may be this very verdict, whose dead letter is still to be sent.
-                and (verdict.kind == "check" or stored.state != states.FAILURE)
-            ):
-                judged.append(Completion(Settlement(delivery.tag)))
-            elif verdict.kind == "exhausted":
-                judged.append(without_running(delivery, plan, verdict))
-            else:
-                jobs.append(_job(delivery, plan))
 
 
 def _job(delivery: Delivery, plan: TaskPlan) -> TaskJob:

@@ -141,14 +141,13 @@ class Lane:
             self.board.tick(monotonic(), 0.0)
             self._take(deliveries)
             return
-        if (0 < self.config.max_tasks <= self.ended) or (
-            self.config.max_memory and self._memory.too_large()
-        ):
+        spent = 0 < self.config.max_tasks <= self.ended
+        if spent or (self.config.max_memory and self._memory.too_large()):
             self.stop(code=RECYCLE)
             return
         want = self.pace.want(len(self.in_flight))
-        if self.config.max_tasks:
-            want = min(want, self.config.max_tasks - self.ended - len(self.in_flight))
+        if limit := self.config.max_tasks:
+            want = min(want, limit - self.ended - len(self.in_flight))
         self.board.tick(monotonic(), 0.0)
         if want <= 0:
             self.pause(IDLE_WAIT)
@@ -167,6 +166,7 @@ class Lane:
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         board = self.board
         board.fetched += len(deliveries)
+        self.pace.met(len(deliveries))
         try:
             jobs, judged = self.intake.admit(deliveries)
         except Exception as exc:  # noqa: BLE001 - or the next lane goes down, too

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from caraway import signals
-from caraway.errors import InvalidTaskError, NotRegistered, WorkerLostError
+from caraway import signals, states
+from caraway.errors import CarawayError, InvalidTaskError, NotRegistered, WorkerLostError
 from caraway.message import Completion, Delivery, Settlement
 from caraway.worker.admission import Verdict, unknown_reason
 
 if TYPE_CHECKING:
+    from caraway.interfaces import Backend
     from caraway.worker.job import TaskPlan
 
 
@@ -24,6 +26,49 @@ def without_running(delivery: Delivery, plan: TaskPlan, verdict: Verdict) -> Com
     if verdict.kind == "terminated":
         return plan.revoke(delivery, verdict.kind, int(verdict.delay))
     return plan.revoke(delivery, verdict.kind)
+
+
+def check(
+    backend: Backend | None,
+    suspects: Sequence[tuple[Delivery, TaskPlan, Verdict]],
+    *,
+    atomic: bool,
+) -> tuple[list[Completion], list[tuple[Delivery, TaskPlan]]]:
+    """For messages that were delivered before: if a final result stands, one is merely late.
+
+    Args:
+        backend: has the results; None if they are disabled.
+        suspects: with their verdicts, ``check`` or ``exhausted``.
+        atomic: a final result that stands was committed with all that follows from it.
+
+    Returns:
+        What is settled without a run, and what is to run again.
+    """
+    known: Any = {}
+    if backend is not None:
+        try:
+            known = backend.get([d.message.headers["id"] for d, *_ in suspects])
+        except CarawayError:
+            known = {}
+    settled: list[Completion] = []
+    again: list[tuple[Delivery, TaskPlan]] = []
+    for delivery, plan, verdict in suspects:
+        stored = known.get(delivery.message.headers["id"])
+        if (
+            stored is not None
+            and stored.state in states.READY_STATES
+            # Else its lane may have died between storing the result and sending what
+            # follows from it: it runs again rather than lose that.
+            and (atomic or not plan.request(delivery).embed)
+            # Else it may be this very verdict, whose dead letter is still to be sent.
+            and (verdict.kind == "check" or stored.state != states.FAILURE)
+        ):
+            settled.append(Completion(Settlement(delivery.tag)))
+        elif verdict.kind == "exhausted":
+            settled.append(without_running(delivery, plan, verdict))
+        else:
+            again.append((delivery, plan))
+    return settled, again
 
 
 def park(node: str, delivery: Delivery, reason: str, *, known: bool) -> Completion:

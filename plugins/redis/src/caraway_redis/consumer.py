@@ -45,7 +45,7 @@ _PART = 384
 _DOUBTFUL = 120.0
 """Seconds after a lost answer in which a request that was sent before may still reach the
 server, and its answer nobody: what is held and unknown is asked for with every fetch."""
-_SWEEP, _REVOKED, _UNKNOWN, _TIMER = 1, 2, 4, 8
+_SWEEP, _REVOKED, _UNKNOWN, _TIMER, _MORE = 1, 2, 4, 8, 16
 
 
 class RedisConsumer(Consumer):
@@ -236,7 +236,9 @@ class RedisConsumer(Consumer):
             elif taken:
                 self._wait.disarm()
         self._mine = bool(flags & _TIMER)
-        self._drained = 0 < len(taken) < limit and not (self._doubtful or self._next_due)
+        self._drained = 0 < len(taken) < limit and not (
+            answer[2] & _MORE or self._doubtful or self._next_due
+        )
         if flags & _SWEEP:
             self._transport.sweep()
         return self._marked(taken, flags) if taken else taken

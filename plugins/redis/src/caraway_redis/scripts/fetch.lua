@@ -8,7 +8,8 @@
 -- Answer: status (1, or 0 if the owner is lost), seconds until the next is due or '',
 --         flags, first tag,
 --         then groups: {queue index, {payload ...}}
--- flags: 1 sweep, 2 there are revocations, 4 what was unknown, 8 wake up when it is due
+-- flags: 1 sweep, 2 there are revocations, 4 what was unknown, 8 wake up when it is due,
+--        16 there is more
 local owner, limit = ARGV[1], tonumber(ARGV[2])
 local queues, steps, first = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not redis.call('ZSCORE', KEYS[1], owner) then
@@ -130,7 +131,13 @@ end
 local base = 0
 local groups = {}
 if available > 0 then
-  local want = math.min(limit, available)
+  -- Where little is left, each owner takes no more than its share: else the last tasks
+  -- would wait in one lane while the others are idle.
+  local sharers = math.min(math.max(redis.call('ZCARD', KEYS[1]), 1), 8)
+  local want = math.min(limit, math.ceil(available / sharers))
+  if want < available then
+    flags = flags + 16
+  end
   base = redis.call('INCRBY', KEYS[3], want) - want + 1
   local total = 0
   local args = {}
@@ -159,15 +166,15 @@ if available > 0 then
     end
   end
   if queues > 1 and first >= 0 then
-    local share = math.max(1, math.ceil(limit / queues))
+    local share = math.max(1, math.ceil(want / queues))
     for i = 0, queues - 1 do
-      take((first + i) % queues, math.min(share, limit - total))
+      take((first + i) % queues, math.min(share, want - total))
     end
   end
-  if total < limit then
+  if total < want then
     first = math.max(first, 0)
     for i = 0, queues - 1 do
-      take((first + i) % queues, limit - total)
+      take((first + i) % queues, want - total)
     end
   end
   for i = 1, 2 * total, 4000 do
