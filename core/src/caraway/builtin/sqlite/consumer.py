@@ -27,7 +27,8 @@ _GATE = """SELECT EXISTS(SELECT 1 FROM owner WHERE key=?),
     (SELECT min(expires) FROM owner WHERE key<>?),
     EXISTS(SELECT 1 FROM owner WHERE expires > ? + lease + 1),
     (SELECT due FROM delayed ORDER BY due LIMIT 1),
-    EXISTS(SELECT 1 FROM revoked)"""
+    EXISTS(SELECT 1 FROM revoked),
+    (SELECT count(*) FROM owner)"""
 # A left join: should a message's row ever be missing, its slot is delivered as defective
 # and not left behind.
 _TAKE = """SELECT r.id, r.rank, r.attempts, m.expires, m.due, m.head, m.body
@@ -137,7 +138,7 @@ class SqliteConsumer(Consumer):
         ports: list[int] = []
         batches: list[tuple[str, list[tuple[Any, ...]]]] = []
         with store.write(durable=False) as connection:
-            alive, lapse, stale, due, revocations = connection.execute(
+            alive, lapse, stale, due, revocations, owners = connection.execute(
                 _GATE, (self.key, self.key, monotonic)
             ).fetchone()
             if stale or (lapse is not None and lapse <= monotonic):
@@ -149,7 +150,7 @@ class SqliteConsumer(Consumer):
                     ports += q.ripen(connection, now, limit)
             # An owner that lost its lease takes nothing: nobody would give it back.
             if alive:  # else what was swept and moved stands; then it is told
-                batches = batches or self._take(connection, limit)
+                batches = batches or self._take(connection, limit, min(owners, 8))
                 if batches and self._registered:
                     connection.execute(_DEREGISTER, (self.key,))
                 elif not batches and register and self._bell.port:
@@ -171,9 +172,10 @@ class SqliteConsumer(Consumer):
         return self._deliver(batches, now, revocations=bool(revocations)) if batches else []
 
     def _take(
-        self, connection: sqlite3.Connection, limit: int
+        self, connection: sqlite3.Connection, limit: int, sharers: int
     ) -> list[tuple[str, list[tuple[Any, ...]]]]:
-        """Move ready messages to the held, evenly from all queues."""
+        """Move ready messages to the held, evenly from all queues.  Of the last of a queue
+        no more than a share, else they would wait here while other owners are idle."""
         ids = self._ids
         if len(ids) > 1:
             self._first = (self._first + 1) % len(ids)
@@ -189,13 +191,15 @@ class SqliteConsumer(Consumer):
                     break
                 rows = connection.execute(_TAKE, (queue, want)).fetchall()
                 if rows:
+                    if len(rows) == want:
+                        unfinished.append(queue)
+                    else:
+                        rows = rows[: -(-len(rows) // sharers)]
                     last, rank = rows[-1][:2]
                     connection.execute(_HOLD, (self.key, queue, rank, last))
                     connection.execute(_DROP, (queue, rank, last))
                     batches.append((self._names[queue], rows))
                     left -= len(rows)
-                    if len(rows) == want:
-                        unfinished.append(queue)
             ids = unfinished
         return batches
 
