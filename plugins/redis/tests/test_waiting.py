@@ -106,3 +106,24 @@ def test_who_waited_in_vain_goes_on_waiting_without_another_look(
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == looks + 2, "one look each"
     consumer._transport.publish([opened.publication(1)])
     assert len(consumer.fetch(10, 1.0)) == 1
+
+
+def test_of_the_last_messages_each_owner_takes_a_share(url: str, opened: Any) -> None:
+    """Else the last ones would wait in one lane while the others are idle."""
+    transport = opened.transport(url)
+    mine, other = opened.consumer(transport), opened.consumer(transport)
+    transport.publish([opened.publication(n) for n in range(20)])
+
+    def take(consumer: Any, limit: int) -> list[int]:
+        taken = consumer.fetch(limit, 5.0)
+        consumer.settle([Settlement(each.tag) for each in taken])
+        return [int(each.message.body) for each in taken]
+
+    assert take(mine, 6) == list(range(6))  # there is more than that
+    assert take(other, 100) == list(range(6, 13))
+    assert take(mine, 100) == list(range(13, 17))
+    # What was left is found without waiting for something new.
+    assert take(other, 100) == [17, 18]
+    assert take(mine, 100) == [19]
+    assert not mine.fetch(100, 0)
+    transport.delete("q")

@@ -71,3 +71,30 @@ def test_outcomes_gather_while_there_is_more_work_at_hand() -> None:
     assert pace.spare(100) == LINGER, "another round of 10 ms"
     assert pace.spare(60) == 0.0, "2 ms would be over at once"
     assert pace.spare(10) == 0.0
+
+
+def test_behind_many_full_batches_twice_as_much_is_fetched() -> None:
+    pace = Pace(slots=1, limit=1024, horizon=0.05)
+    for _ in range(12):
+        pace.observe(50, 0.1, 100)
+        usual = pace.want(0)
+        pace.met(usual)
+    assert usual == 50
+    # The queue has shown its end: back to the usual.
+    pace.met(3)
+    assert pace.want(0) == 25
+    for _ in range(12):
+        assert pace.want(0) in (25, 50)
+        pace.met(pace._wanted)
+    assert pace.want(0) == 50
+    # Nothing came at all.
+    assert pace.want(0) == 25
+
+
+def test_batches_of_one_do_not_make_a_queue_long() -> None:
+    pace = Pace(slots=1, limit=1024, horizon=0.05)
+    for _ in range(12):
+        assert pace.want(0) == 1
+        pace.met(1)
+    pace.observe(100, 0.2, 100)
+    assert pace.want(0) == 25

@@ -57,7 +57,7 @@ class Workers:
         "broker.",
     )
     worker_prefetch_seconds = Setting(
-        DURATION, 0.05, "A lane takes about what it runs in this time."
+        DURATION, 0.05, "A lane takes about what it runs in this time, twice that of a long queue."
     )
     worker_disable_prefetch = Setting(BOOL, False, "A lane takes only what it can start now.")
     worker_disable_rate_limits = Setting(

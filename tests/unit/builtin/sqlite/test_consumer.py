@@ -27,6 +27,17 @@ def test_what_was_settled_in_patches_leaves_exactly_the_others(bench: Any, ids: 
     assert other.settle([Settlement(tag) for tag in tags(theirs)]) == []
 
 
+def test_of_the_last_messages_each_owner_takes_a_share(bench: Any, ids: Any) -> None:
+    transport = bench.transport()
+    mine, other = bench.consumer(transport), bench.consumer(transport)
+    bench.publish(transport, *map(str, range(20)))
+    assert ids(mine.fetch(8, 0)) == [str(n) for n in range(8)]  # there is more than that
+    assert ids(other.fetch(100, 0)) == [str(n) for n in range(8, 14)]
+    assert ids(mine.fetch(100, 0)) == ["14", "15", "16"]
+    other.close()
+    assert ids(mine.fetch(100, 0)) == [str(n) for n in (8, 9, 10, 11, 12, 13, 17, 18, 19)]
+
+
 def test_nothing_is_left_behind_when_all_is_done(bench: Any) -> None:
     transport = bench.transport()
     for priority in (0, 9, 4):
