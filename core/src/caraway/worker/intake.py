@@ -121,6 +121,8 @@ class Pace:
 
     def want(self, in_flight: int) -> int:
         """How many more to fetch while ``in_flight`` are running or waiting here."""
+        if self._wanted:  # nothing came of the last
+            self._full = 0
         beside, flying = self._beside, in_flight
         if beside is not None:
             in_flight = 0
@@ -142,8 +144,6 @@ class Pace:
             # Only coroutines are still in flight here.  Where there are some, there may
             # be more: as many again, while there is room.
             want = min(max(want, flying), beside - flying)
-        if self._wanted:  # nothing came
-            self._full = 0
         self._wanted = want
         return want
 
