@@ -119,7 +119,7 @@ def test_a_batch_is_run_and_committed(case: Case) -> None:
     lane, executor = case.lane()
     lane.turn()
     executor.run(3)
-    lane.turn()
+    lane.commit()
     assert [r.result for r in results] == [0, 1, 2]
     assert case.depths() == (0, 0)
     assert not lane.in_flight
@@ -417,3 +417,100 @@ def test_a_solo_lane_gives_back_what_a_hard_stop_cuts_short(case: Case) -> None:
     attendant._look(2.1)
     assert case.depths() == (1, 0)
     assert [exc.__name__ for _, exc in executor.interrupted] == ["Terminated"]
+
+
+# -- commit and fetch in one -----------------------------------------------------------
+
+
+def exchanging(lane: Lane, fails: int = 0) -> list[tuple[int, int]]:
+    """Have a lane exchange with a broker that can't the first times; what it asked for:
+    outcomes, and most messages."""
+    asked: list[tuple[int, int]] = []
+
+    def exchange(completions: Sequence[Completion], limit: int) -> Any:
+        asked.append((len(completions), limit))
+        if len(asked) <= fails:
+            raise TransportUnavailable("away")
+        return lane.consumer.commit(completions), lane.consumer.fetch(limit, 0)
+
+    lane.committer.exchange = exchange
+    return asked
+
+
+def inline(case: Case, **config: Any) -> Lane:
+    executor = case.app.registry.pool("solo", 1, case.app.conf).executor()
+    lane, _ = case.lane(executor, **config)
+    return lane
+
+
+def drive(lane: Lane, case: Case) -> None:
+    """Turn until nothing waits: one turn more would wait for something new."""
+    while case.depths()[0]:
+        lane.turn()
+    lane.commit()
+
+
+def test_what_comes_with_a_commit_is_run(case: Case) -> None:
+    results = [case.app.tasks["work"].delay(n) for n in range(30)]
+    lane = inline(case)
+    asked = exchanging(lane)
+    drive(lane, case)
+    assert [r.result for r in results] == list(range(30))
+    assert len(asked) >= 3
+    assert lane.board.fetched == lane.board.done == 30
+    assert not lane.in_flight
+    assert lane.pace._full == 0, "the last fetch brought less than was wanted"
+
+
+def test_an_exchange_takes_no_more_than_the_lane_may_run(case: Case) -> None:
+    for n in range(30):
+        case.app.tasks["work"].delay(n)
+    lane = inline(case, max_tasks=12)
+    exchanging(lane)
+    assert lane.run() == RECYCLE
+    assert case.ran == list(range(12))
+    assert case.depths() == (18, 0)
+
+
+def test_an_exchange_that_fails_is_tried_again_as_a_commit(case: Case) -> None:
+    results = [case.app.tasks["work"].delay(n) for n in range(10)]
+    lane = inline(case)
+    exchanging(lane, fails=2)
+    drive(lane, case)
+    assert [r.result for r in results] == list(range(10))
+    assert case.ran == list(range(10))
+
+
+def test_a_draining_lane_exchanges_nothing(case: Case) -> None:
+    for n in range(5):
+        case.app.tasks["work"].delay(n)
+    lane = inline(case)
+    asked = exchanging(lane)
+    lane.turn()
+    lane.stop()
+    assert lane.run() == STOPPED
+    assert asked == []
+    assert case.depths() == (4, 0)
+
+
+def test_what_is_read_beforehand_and_what_is_not_come_to_the_same(case: Case) -> None:
+    """A large body, or one that asks for more than its result, takes the longer way."""
+    app = case.app
+    given: list[Any] = []
+
+    @app.task(name="take")
+    def take(value: Any) -> int:
+        given.append(value)
+        return len(value)
+
+    small, large = "s", "l" * 5000
+    results = [take.delay(small), take.delay(large), take.apply_async((small,), parent_id="p")]
+    ignored = take.apply_async((small,), ignore_result=True)
+    lane = inline(case)
+    drive(lane, case)
+    assert given == [small, large, small, small]
+    assert [r.get(timeout=1) for r in results] == [1, 5000, 1]
+    assert ignored.state == "PENDING"
+    metas = [app.backend.get([r.id])[r.id].payload for r in results[:2]]
+    keys = [list(app.registry.serializer("json").loads(meta)) for meta in metas]
+    assert keys[0] == keys[1]
