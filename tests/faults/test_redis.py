@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from faults_kit import DURABLE, LONG, Stream, all_end, open_files, redis_says
+from redis import Redis
 
 from caraway import Caraway
 from caraway.testing.servers import ServerKind, server
@@ -138,7 +139,10 @@ def test_a_worker_follows_a_failover(
     worker = site.worker(2)
     results = list(app.publish([work.clone(args=(n, 0.01)) for n in range(600)]))
     wait_until(lambda: len(site.starts()) > 50)
-    assert redis_says(master.port, "WAIT", "1", "5000") == b":1\r\n"
+    # WAIT waits for what its own connection has written, and so for all that was before it.
+    with Redis(port=master.port) as connection:
+        connection.set("mark", "1", px=60_000)
+        assert connection.execute_command("WAIT", 1, 5000) == 1
     master.kill()
     wait_until(lambda: role(replica.port) == b"master")
     began, before = time.monotonic(), site.starts().total()

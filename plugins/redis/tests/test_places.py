@@ -226,12 +226,10 @@ def test_what_sentinels_say_is_followed_through_a_failover(
             publish(0)
             taken = consumer.fetch(30, 5.0)
             assert not consumer.commit([done(each) for each in taken])
-            with Redis(port=master.port) as first:
-                first.execute_command("WAIT", 1, 5000)
+            replicated(master.port)
             assert backend.wait([taken[0].message.headers["id"]], 5.0)
             held = consumer.fetch(10, 5.0)
-            with Redis(port=master.port) as first:
-                first.execute_command("WAIT", 1, 5000)
+            replicated(master.port)
             master.kill()
             with pytest.raises(TransportUnavailable):
                 publish(100)
@@ -249,6 +247,14 @@ def test_what_sentinels_say_is_followed_through_a_failover(
             assert len(backend.get(sorted(sent))) == len(sent)
             assert transport.renew([consumer.owner.id]) == []
             opened.close()
+
+
+def replicated(port: int) -> None:
+    """Wait until a replica has all that was written until now."""
+    with Redis(port=port) as connection:
+        # WAIT waits for what its own connection has written.
+        connection.set("mark", "1", px=60_000)
+        assert connection.execute_command("WAIT", 1, 5000) == 1
 
 
 def tried(act: Callable[[], Any]) -> bool:
