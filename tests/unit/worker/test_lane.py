@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from caraway import Caraway
+from caraway import Caraway, Task
 from caraway.errors import Reject, StoreCorrupt, TransportUnavailable
 from caraway.interfaces.pool import Executor, Job
 from caraway.message import Completion, Owner, Settlement, new_owner_id
@@ -514,3 +514,30 @@ def test_what_is_read_beforehand_and_what_is_not_come_to_the_same(case: Case) ->
     metas = [app.backend.get([r.id])[r.id].payload for r in results[:2]]
     keys = [list(app.registry.serializer("json").loads(meta)) for meta in metas]
     assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_events_may_be_switched_between_a_fetch_and_its_runs(
+    case: Case, plain: bool, first: bool
+) -> None:
+    from caraway.worker.events import switch
+
+    told: list[Any] = []
+
+    class Telling(Task[Any, Any]):
+        def on_success(self, retval: Any, *_: Any) -> None:
+            told.append(retval)
+
+    case.app.task(name="tell", base=None if plain else Telling)(lambda n: n + 1)
+    results = [case.app.tasks["tell"].delay(n) for n in range(3)]
+    lane, executor = case.lane(events=first)
+    lane.turn()
+    executor.run()
+    switch(lane, on=not first)
+    executor.run()
+    switch(lane, on=first)
+    executor.run()
+    lane.commit()
+    assert [r.get(timeout=1) for r in results] == [1, 2, 3]
+    assert told == ([] if plain else [1, 2, 3])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from caraway.worker.lane import Lane
 
 Entry = tuple[TaskJob | None, Completion | None]
-"""Without a completion: a plain success, whose completion is `TaskJob.completion`."""
+"""Without a completion: a plain success, see `caraway.worker.lane.completed`."""
 Settled = tuple[TaskJob | None, Completion]
 
 RETURNED: Final = "RETURNED"

@@ -78,7 +78,8 @@ class Watched:
 
         plan.run = runner.run = watched
         runner.arun = awatched
-        plan.swift = awatched if plan.is_async else watched
+        if plan.swift is not None:  # else nobody may come to count on it
+            plan.swift = awatched if plan.is_async else watched
         runner.settle_failure = settled
 
     def trim(self) -> None:
