@@ -25,6 +25,7 @@ class Request(Struct, eq=False):
         called_directly: the function was called, no message was involved.
         children: results of the tasks it sent, where that is tracked.
         task_object: the task.
+        returned: by a run that succeeded, for who watches it.
     """
 
     headers: Mapping[str, Any] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Request(Struct, eq=False):
     called_directly: bool = False
     children: list[Any] | None = None
     task_object: Any = None
+    returned: Any = None
 
     # -- headers -----------------------------------------------------------------------
 

@@ -317,6 +317,7 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
             value = fun(*request.args, **request.kwargs) if call is None else call(request)
             if request.children or sig_success.receivers or postrun.receivers:
                 return succeeded(request, value, clock() - started)
+            request.returned = value
             if type(value) in QUICK:
                 try:
                     return quick(value)
@@ -344,6 +345,7 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
                 value = await call(request)
             if request.children or sig_success.receivers or postrun.receivers:
                 return succeeded(request, value, clock() - started)
+            request.returned = value
             if type(value) in QUICK:
                 try:
                     return quick(value)

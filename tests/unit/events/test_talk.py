@@ -11,6 +11,7 @@ import pytest
 
 from caraway import Caraway
 from caraway.message import Message, Notice, Owner, Topic, new_owner_id
+from caraway.worker.lane import completed
 
 ENVELOPE = {"hostname", "utcoffset", "pid", "clock", "timestamp", "type", "local_received"}
 
@@ -216,7 +217,7 @@ def test_a_long_run_is_told_of_while_it_goes_on(app: Caraway, lane: Any, ears: E
     lane.events.running(jobs)
 
     assert ears.told() == [("task-received", result.id), ("task-started", result.id)]
-    completion = job.run()
+    completion = job.run() or completed(job, 0.0)
     lane.events.ended([(job, completion)], ())
     assert ears.told() == [("task-succeeded", result.id)]
     job.seconds = 0.0

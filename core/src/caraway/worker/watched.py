@@ -6,13 +6,15 @@ nothing asked, while events are off.
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from caraway.events.shown import LARGE, text_of
+from caraway.outcome import Outcome
+from caraway.states import SUCCESS
 
 if TYPE_CHECKING:
     from caraway.message import Delivery
-    from caraway.outcome import Outcome
     from caraway.request import Request
     from caraway.worker.job import TaskPlan
 
@@ -43,7 +45,8 @@ class Watched:
             return
         runner = plan.runner
         run, arun, settle_failure = runner.run, runner.arun, runner.settle_failure
-        self._plans.append((plan, run, arun, settle_failure, plan.swift))
+        swift: Any = plan.swift
+        self._plans.append((plan, run, arun, settle_failure, swift))
         outcomes, texts = self.outcomes, self.texts
 
         def note(delivery: Delivery, request: Request) -> None:
@@ -52,6 +55,11 @@ class Watched:
                 texts[delivery.tag] = text_of(tuple(args)), text_of(kwargs) if kwargs else "{}"
 
         def watched(request: Request) -> Outcome:
+            note_args(request)
+            outcome = outcomes[request.delivery.tag] = run(request)  # type: ignore[union-attr]
+            return outcome
+
+        def note_args(request: Request) -> None:
             delivery: Any = request.delivery
             if len(delivery.message.body) > _SMALL or request.kwargs:
                 note(delivery, request)
@@ -61,8 +69,18 @@ class Watched:
                     texts[delivery.tag] = repr(tuple(request.args)), "{}"
                 except Exception:  # noqa: BLE001 - a __repr__ of the user's may raise anything
                     note(delivery, request)
-            outcome = outcomes[delivery.tag] = run(request)
-            return outcome
+
+        def swiftly(request: Request) -> Outcome | bytes:
+            note_args(request)
+            started = perf_counter()
+            result: Outcome | bytes = swift(request)
+            if type(result) is bytes:
+                outcomes[request.delivery.tag] = Outcome(  # type: ignore[union-attr]
+                    SUCCESS, request.returned, runtime=perf_counter() - started
+                )
+            else:
+                outcomes[request.delivery.tag] = result  # type: ignore[assignment, union-attr]
+            return result
 
         async def awatched(request: Request) -> Outcome:
             delivery: Any = request.delivery
@@ -78,8 +96,8 @@ class Watched:
 
         plan.run = runner.run = watched
         runner.arun = awatched
-        if plan.swift is not None:  # else nobody may come to count on it
-            plan.swift = awatched if plan.is_async else watched
+        if swift is not None:  # else nobody may come to count on it
+            plan.swift = awatched if plan.is_async else swiftly
         runner.settle_failure = settled
 
     def trim(self) -> None:

@@ -102,7 +102,7 @@ class RedisTransport(Transport):
     )
 
     publishes_at_once: ClassVar[int] = 4
-    fetches_at_once: int = 320
+    fetches_at_once: int = 192
 
     def __init__(self, url: Url, options: Mapping[str, Any], context: Context) -> None:
         ssl = context.settings.get("broker_use_ssl")
