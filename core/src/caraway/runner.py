@@ -305,6 +305,21 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
         finally:
             current_request.reset(token)
 
+    def plainly(request: Request, value: Any, started: float) -> Outcome | bytes:
+        """The end of `swift` and `aswift`."""
+        if request.children or sig_success.receivers or postrun.receivers:
+            return succeeded(request, value, clock() - started)
+        request.returned = value
+        if type(value) in QUICK:
+            try:
+                return quick(value)
+            except (ValueError, OverflowError):  # lone surrogates, large integers
+                pass
+        try:
+            return encode_value(value)  # type: ignore[misc]
+        except (EncodeError, RecursionError, MemoryError) as exc:
+            return failed(request, exc, clock() - started)
+
     def swift(request: Request) -> Outcome | bytes:
         # `run`, with nothing in it that a plain success doesn't need: between two tasks
         # that compute, each line of ours is read from cold memory.
@@ -315,18 +330,7 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
             if before_start or prerun.receivers:
                 begin(request)
             value = fun(*request.args, **request.kwargs) if call is None else call(request)
-            if request.children or sig_success.receivers or postrun.receivers:
-                return succeeded(request, value, clock() - started)
-            request.returned = value
-            if type(value) in QUICK:
-                try:
-                    return quick(value)
-                except (ValueError, OverflowError):  # lone surrogates, large integers
-                    pass
-            try:
-                return encode_value(value)  # type: ignore[misc]
-            except (EncodeError, RecursionError, MemoryError) as exc:
-                return failed(request, exc, clock() - started)
+            return plainly(request, value, started)
         except BaseException as exc:  # noqa: BLE001 - as above
             return raised(request, exc, clock() - started)
         finally:
@@ -343,18 +347,7 @@ def build_runner(task: Task[Any, Any], *, store: bool = True, throw: bool = Fals
                 value = await fun(*request.args, **request.kwargs)
             else:
                 value = await call(request)
-            if request.children or sig_success.receivers or postrun.receivers:
-                return succeeded(request, value, clock() - started)
-            request.returned = value
-            if type(value) in QUICK:
-                try:
-                    return quick(value)
-                except (ValueError, OverflowError):  # lone surrogates, large integers
-                    pass
-            try:
-                return encode_value(value)  # type: ignore[misc]
-            except (EncodeError, RecursionError, MemoryError) as exc:
-                return failed(request, exc, clock() - started)
+            return plainly(request, value, started)
         except BaseException as exc:  # noqa: BLE001 - as above
             return raised(request, exc, clock() - started)
         finally:

@@ -145,9 +145,7 @@ class Lane:
         if spent or (self.config.max_memory and self._memory.too_large()):
             self.stop(code=RECYCLE)
             return
-        want = self.pace.want(len(self.in_flight))
-        if limit := self.config.max_tasks:
-            want = min(want, limit - self.ended - len(self.in_flight))
+        want = self._want()
         self.board.tick(monotonic(), 0.0)
         if want <= 0:
             self.pause(IDLE_WAIT)
