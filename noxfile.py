@@ -259,7 +259,16 @@ REDISES = {
 }
 """Packages that hold a server other than the system's: Redis 6.2, the oldest that can be used,
 and Valkey 9.  Neither is built with TLS."""
-REDIS_TESTS = ("conformance", "formats", "waiting", "results", "chords", "faults", "cluster")
+REDIS_TESTS = (
+    "conformance",
+    "formats",
+    "waiting",
+    "results",
+    "chords",
+    "faults",
+    "cuts",
+    "cluster",
+)
 
 
 @nox.session(python=False)
