@@ -153,9 +153,24 @@ def _kill_at(point: str) -> None:
                 answer = commit_all(*arguments)
                 if now and name == "after-commit":
                     die()
-                return answer
+                return awaited(answer) if callable(answer) else answer
 
             return apply_all
+
+        def awaited(end: Any) -> Any:
+            """The wait for an exchange, where others ran since it was begun."""
+
+            def wait() -> Any:
+                seen["answers"] = seen.get("answers", 0) + bool(self.done)
+                now = self.done and seen["answers"] == int(nth)
+                if now and name == "before-answer":
+                    die()
+                answer = end()
+                if now and name == "after-answer":
+                    die()
+                return answer
+
+            return wait
 
         if self.committer.atomic:
             self.committer.apply = deadly(self.committer.apply)

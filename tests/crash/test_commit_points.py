@@ -44,3 +44,19 @@ def test_one_atomic_commit(crash: Any, point: str) -> None:
     starts = crash.starts()
     assert {starts[str(n)] for n in range(N)} == {1}
     assert {starts[f"r{n}"] for n in range(N)} == {2}
+
+
+@pytest.mark.brokers("redis")
+@pytest.mark.parametrize("point", ["before-answer", "after-answer"])
+@pytest.mark.parametrize("nth", [1, 4])
+def test_a_commit_beside_which_others_run(crash: Any, point: str, nth: int) -> None:
+    crash.env["CRASH_KILL_AT"] = f"{point}:{nth}:{crash.path}/killed"
+    app = crash.client()
+    work = app.signature("crash_app.work")
+    results = list(app.publish([work.clone(args=(n, 0.001)) for n in range(1500)]))
+    crash.worker(1)
+    for n, result in enumerate(results):
+        assert result.get(timeout=30) == n
+    assert (crash.path / "killed").exists(), "no batch ran beside a commit"
+    # Both batches had ended, and stood in the journal.
+    assert set(crash.starts().values()) == {1}

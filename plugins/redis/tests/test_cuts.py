@@ -29,7 +29,7 @@ def test_scripts_that_the_server_forgot_are_sent_again(
         taken = consumer.fetch(400, 5.0)
         seen += taken
         forget()
-        fenced, taken = consumer.exchange(done(taken), 10)
+        fenced, taken = consumer.exchange(done(taken), 10)()
         assert not fenced
         if taken:
             forget()
@@ -106,10 +106,10 @@ def test_of_an_exchange_cut_off_nothing_is_lost_and_nothing_runs_twice(
 
     consumer._read = deaf
     if answers:
-        assert list(map(list, consumer.exchange(first, 1))) == [[], []]
+        assert list(map(list, consumer.exchange(first, 1)())) == [[], []]
     else:
         with pytest.raises(TransportUnavailable):
-            consumer.exchange(first, 1)
+            consumer.exchange(first, 1)()
     consumer._read = read
     late = consumer.commit(first)
     assert sorted(late) in ([], sorted(each.settlement.tag for each in first))

@@ -15,6 +15,7 @@ from redis import Redis
 from caraway.errors import (
     BackendError,
     BackendUnavailable,
+    OwnerLost,
     StoreFull,
     StoreReadOnly,
     TransportError,
@@ -397,7 +398,7 @@ def test_what_was_fetched_beside_a_commit_that_failed_is_not_forgotten(
     (first,) = done(consumer.fetch(1, 5.0))
     wrong = msgspec.structs.replace(first, publications=[opened.publication("x", "bad")])
     with pytest.raises(TransportError, match="WRONGTYPE of key bad"):
-        consumer.exchange([wrong], 1)
+        consumer.exchange([wrong], 1)()
     assert not backend.get(["id-0"])
     assert client.hlen(f"caraway:held:{consumer.owner.id}") == 2
     assert not consumer.commit([first])
@@ -417,11 +418,44 @@ def test_a_fetch_that_fails_beside_a_commit_is_told_by_the_next_one(
     first = done(consumer.fetch(1, 5.0))
     client.rename("q", "aside")
     client.set("q", "a text")
-    assert list(map(list, consumer.exchange(first, 1))) == [[], []]
+    assert list(map(list, consumer.exchange(first, 1)())) == [[], []]
     assert backend.get(["id-0"])
     with pytest.raises(TransportError, match="WRONGTYPE of key q"):
         consumer.fetch(1, 0)
     client.rename("aside", "q")
     (second,) = fetched(consumer, 1)
     assert not consumer.settle([Settlement(second.tag)])
+    transport.delete("q")
+
+
+def test_an_exchange_that_is_not_ended_loses_nothing(url: str, opened: Any) -> None:
+    transport, backend = opened.transport(url), opened.backend(url)
+    consumer = opened.consumer(transport)
+    transport.publish([opened.publication(n) for n in range(6)])
+    first = done(consumer.fetch(1, 5.0))
+    forgotten = consumer.exchange(first, 2)
+    again = consumer.exchange(first, 1)
+    with pytest.raises(TransportUnavailable, match="not waited for"):
+        forgotten()
+    fenced, taken = again()
+    # Committed by the first or the second; what the first one took is handed out all the same.
+    assert list(fenced) in ([], [first[0].settlement.tag])
+    assert backend.get(["id-0"])
+    bare = consumer.exchange((), 1)
+    taken = [*taken, *fetched(consumer, 5 - len(taken))]
+    with pytest.raises(TransportUnavailable, match="not waited for"):
+        bare()
+    assert sorted(each.message.body for each in taken) == [b"1", b"2", b"3", b"4", b"5"]
+    assert not consumer.settle([Settlement(each.tag) for each in taken])
+    transport.delete("q")
+
+
+def test_a_lost_owner_is_told_by_an_exchange_without_completions(url: str, opened: Any) -> None:
+    transport = opened.transport(url)
+    consumer = opened.consumer(transport)
+    end = consumer.exchange((), 1)
+    assert end() == ((), [])
+    transport.reclaim(consumer.owner.id)
+    with pytest.raises(OwnerLost):
+        consumer.exchange((), 1)()
     transport.delete("q")

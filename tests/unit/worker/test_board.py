@@ -190,3 +190,29 @@ def test_what_a_killed_process_wrote_is_still_there(board: Board) -> None:
     os.waitpid(pid, 0)
     assert [c.settlement.tag for c in board.lane(1).journal()] == [1]
     assert [run.task_id for run in board.lane(1).running()] == ["running"]
+
+
+def test_both_halves_of_the_journal_are_read(board: Board) -> None:
+    lane, reader = board.lane(0), board.lane(0)
+
+    def said() -> set[int]:
+        return {c.settlement.tag for c in reader.journal()}
+
+    assert lane.record(completion(1))
+    lane.turn()
+    assert said() == {1}
+    assert lane.record(completion(2))
+    assert lane.note(mark_of(3, "id"), b"3", 1.0, 60.0)
+    assert said() == {1, 2, 3}
+    # What the first half says is committed by now, and may be written over.
+    lane.turn()
+    assert said() == {1, 2, 3}
+    assert lane.record(completion(4))
+    assert said() == {2, 3, 4}
+    lane.turn()
+    while lane.record(completion(5, 10_000)):
+        pass
+    assert said() == {4, 5}
+    assert not list(board.lane(1).journal())
+    reader.clear()
+    assert said() == set()

@@ -11,7 +11,7 @@ Errors: `TransportUnavailable` when trying again later may help, another
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from caraway.interfaces.context import Capability
@@ -228,16 +228,23 @@ class Consumer(ABC):
 
     def exchange(
         self, completions: Sequence[Completion], limit: int
-    ) -> tuple[Sequence[Tag], Sequence[Delivery]]:
-        """`commit`, and in the same round trip what ``fetch(limit, 0)`` would return.
+    ) -> Callable[[], tuple[Sequence[Tag], Sequence[Delivery]]]:
+        """Begin a `commit`, and in the same round trip what ``fetch(limit, 0)`` would
+        return; without completions, the fetch alone.
 
         For brokers that are a round trip away; the others needn't have it.  May fetch
         nothing, though there is something: an error of the fetch is left to the next.
 
+        Returns:
+            What waits for the answer, and returns both.  Called once, before anything else
+            is asked of this consumer (but `recede` and `wake`); what runs meanwhile runs
+            beside the broker's work.  Raises as this does.
+
         Raises:
             TransportError: as `commit`; then nothing was fetched.
         """
-        return self.commit(completions), ()
+        fenced = self.commit(completions)
+        return lambda: (fenced, ())
 
     def recede(self) -> None:
         """What was fetched takes long: let nothing wait here that was not handed out.

@@ -53,11 +53,14 @@ class Workers:
     worker_prefetch_limit = Setting(
         optional(POSITIVE),
         None,
-        "Most messages a lane takes at a time, however short they run. None: what suits the "
-        "broker.",
+        "Most messages a lane takes at a time, however short they run; with it, a lane takes no "
+        "next batch while one runs. None: what suits the broker.",
     )
     worker_prefetch_seconds = Setting(
-        DURATION, 0.05, "A lane takes about what it runs in this time, twice that of a long queue."
+        DURATION,
+        0.05,
+        "A lane takes about what it runs in this time, twice that of a long queue, of which on "
+        "Redis it takes the next batch while one runs.",
     )
     worker_disable_prefetch = Setting(BOOL, False, "A lane takes only what it can start now.")
     worker_disable_rate_limits = Setting(

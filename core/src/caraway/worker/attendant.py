@@ -210,7 +210,7 @@ class Attendant(threading.Thread):
                 lane.give_back()
                 lane.consumer.recede()
             if longest >= _PROMPT:
-                lane.try_commit()
+                try_commit(lane)
 
     def _soft(self, job: TaskJob) -> None:
         # Marked on the job: an id() would be used again by a later one.
@@ -233,7 +233,7 @@ class Attendant(threading.Thread):
         if cut_short(lane):
             self._doomed += running
         if self._doomed:
-            lane.try_commit()
+            try_commit(lane)
 
     def _renew(self, now: float) -> None:
         owner = self._lane.config.owner
@@ -245,3 +245,25 @@ class Attendant(threading.Thread):
                 self._lane.stop(hard=True)
         except CarawayError as exc:
             self._lane.log().warning("renewing the lease: %s", exc)
+
+
+def try_commit(lane: Lane) -> bool:
+    """Commit what has ended, once, beside the loop's thread: what can't be committed now stays.
+
+    Returns:
+        False if there is nothing, or the loop is at it.
+
+    Raises:
+        CarawayError: the store can't; all is as before.
+    """
+    if not (lane.done or lane.pending) or not lane.io.acquire(blocking=False):
+        return False
+    try:
+        if lane.pending is not None:
+            lane.settle(patient=False)
+        # Not the journal, which the loop's thread may be writing.  What it says of committed
+        # runs is fenced off.
+        lane.settle(patient=False)
+    finally:
+        lane.io.release()
+    return True

@@ -7,9 +7,10 @@ not begun.
 
 Layout of one lane's part (little-endian, all offsets fixed)::
 
-    header   tick f64, batch_began f64, fetched u64, done u64, failed u64, journal u64
+    header   tick f64, batch_began f64, fetched u64, done u64, failed u64, 2 x journal u64
     slots    SLOTS x (started f64, hard f64, mark), each of which begins a cache line
-    journal  entries of one batch: length u32, then a msgpack `Completion`, or in short:
+    journal  two halves, of each of which the header says how much is in use.  Entries of
+             one batch: length u32, then a msgpack `Completion`, or in short:
              u8 1, length of the value u8, ended f64, ttl f64, mark 48s, value 24s
 
 A mark names a run (`mark_of`): flags u8, length of the id u8, then for an integer tag
@@ -36,7 +37,7 @@ from caraway.message import Completion, Settlement, StoredResult, Tag
 from caraway.protocol.codec import success_record
 from caraway.states import SUCCESS
 
-_HEADER: Final = struct.Struct("<ddQQQQ16x")
+_HEADER: Final = struct.Struct("<ddQQQQQ8x")
 _TICK: Final = struct.Struct("<ddQQQ")
 _SLOT: Final = struct.Struct("<dd304s")
 _SLOT_SHORT: Final = struct.Struct("<dd48s")
@@ -54,10 +55,11 @@ _SHORT: Final = 48
 _SHORT_VALUE: Final = 24
 _STARTED: Final = struct.Struct("<d")
 _COUNT: Final = struct.Struct("<Q")
+_COUNTS: Final = struct.Struct("<QQ")
 _LENGTH: Final = struct.Struct("<I")
 _JOURNAL_OFFSET: Final = 40
 JOURNAL_SIZE: Final = 512 * 1024
-"""Bytes of journal a lane has; a batch that fills it is committed early."""
+"""Bytes of one half of a lane's journal; a batch that fills it is committed early."""
 
 
 class Running(Struct, frozen=True):
@@ -77,7 +79,7 @@ class Board:
 
     def __init__(self, lanes: int, slots: int) -> None:
         self.slots = slots
-        self._size = _HEADER.size + _SLOT.size * slots + JOURNAL_SIZE
+        self._size = _HEADER.size + _SLOT.size * slots + 2 * JOURNAL_SIZE
         self._memory = mmap.mmap(-1, self._size * lanes)
         self.lanes = lanes
 
@@ -90,14 +92,14 @@ class LaneBoard:
     """One lane's part.  Written by the lane only, except by `clear`.
 
     Attributes:
-        used: bytes of the journal that are in use; set to 0 once all of it is committed,
-            by the thread that records, the next entry begins it anew.  Until then it says
-            what is known: committing that again is fenced off.
+        used: bytes of the half of the journal that are in use; set to 0 once all of it is
+            committed, by the thread that records, the next entry begins it anew.  Until
+            then it says what is known: committing that again is fenced off.
         fetched, done, failed: counters, told with the next `tick`.
     """
 
     __slots__ = (
-        "_base", "_encode", "_journal", "_journal_end", "_memory", "_slots",
+        "_base", "_count", "_encode", "_half", "_journal", "_memory", "_slots",
         "done", "failed", "fetched", "slots",
         "used",
     )  # fmt: skip
@@ -106,8 +108,9 @@ class LaneBoard:
         self._memory = memory
         self._base = base
         self._slots = base + _HEADER.size
-        self._journal = self._slots + _SLOT.size * slots
-        self._journal_end = self._journal + JOURNAL_SIZE
+        self._half = self._slots + _SLOT.size * slots
+        self._journal = self._half
+        self._count = base + _JOURNAL_OFFSET
         self.used = 0
         self._encode = msgspec.msgpack.Encoder().encode
         self.slots = slots
@@ -162,14 +165,14 @@ class LaneBoard:
             return False  # e.g. a header with an integer of more than 64 bits
         offset = self._journal + self.used
         end = offset + 4 + len(data)
-        if end > self._journal_end:
+        if end > self._journal + JOURNAL_SIZE:
             return False
         if not self.used:
-            _COUNT.pack_into(self._memory, self._base + _JOURNAL_OFFSET, 0)
+            _COUNT.pack_into(self._memory, self._count, 0)
         _LENGTH.pack_into(self._memory, offset, len(data))
         self._memory[offset + 4 : end] = data
         self.used += 4 + len(data)
-        _COUNT.pack_into(self._memory, self._base + _JOURNAL_OFFSET, self.used)
+        _COUNT.pack_into(self._memory, self._count, self.used)
         return True
 
     def note(self, mark: bytes, value: bytes, ended: float, ttl: float) -> bool:
@@ -187,27 +190,36 @@ class LaneBoard:
         end = used + _BRIEF.size
         if size > _SHORT_VALUE or len(mark) > _SHORT or end > JOURNAL_SIZE:
             return False
-        memory, base = self._memory, self._base
+        memory, count = self._memory, self._count
         if not used:
-            _COUNT.pack_into(memory, base + _JOURNAL_OFFSET, 0)
+            _COUNT.pack_into(memory, count, 0)
         _BRIEF.pack_into(
             memory, self._journal + used, _BRIEF_LENGTH, _BRIEF_KIND, size, ended, ttl, mark, value
         )
         self.used = end
-        _COUNT.pack_into(memory, base + _JOURNAL_OFFSET, end)
+        _COUNT.pack_into(memory, count, end)
         return True
+
+    def turn(self) -> None:
+        """Note what follows in the other half of the journal: what it says is committed,
+        and what this one says is going to be."""
+        first = self._journal == self._half
+        self._journal = self._half + (JOURNAL_SIZE if first else 0)
+        self._count = self._base + _JOURNAL_OFFSET + (_COUNT.size if first else 0)
+        self.used = 0
 
     # -- the supervisor ----------------------------------------------------------------
 
     def clear(self) -> None:
         """Make the part ready for another lane."""
-        end = self._journal
+        end = self._half
         self._memory[self._base : end] = bytes(end - self._base)
+        self._journal, self._count = end, self._base + _JOURNAL_OFFSET
         self.used = 0
 
     def seen(self) -> LaneView:
         """What the lane last said."""
-        tick, began, fetched, done, failed, _ = _HEADER.unpack_from(self._memory, self._base)
+        tick, began, fetched, done, failed, _, _ = _HEADER.unpack_from(self._memory, self._base)
         return LaneView(tick, began, fetched, done, failed)
 
     def running(self) -> list[Running]:
@@ -231,9 +243,13 @@ class LaneBoard:
 
     def journal(self) -> Iterator[Completion]:
         """The completions that were written down and not committed."""
-        (used,) = _COUNT.unpack_from(self._memory, self._base + _JOURNAL_OFFSET)
+        counts = _COUNTS.unpack_from(self._memory, self._base + _JOURNAL_OFFSET)
+        for half, used in enumerate(counts):
+            yield from self._entries(self._half + half * JOURNAL_SIZE, used)
+
+    def _entries(self, offset: int, used: int) -> Iterator[Completion]:
         decoder = msgspec.msgpack.Decoder(Completion)
-        offset, end = self._journal, self._journal + min(used, JOURNAL_SIZE)
+        end = offset + min(used, JOURNAL_SIZE)
         while offset + 4 <= end:
             (length,) = _LENGTH.unpack_from(self._memory, offset)
             data = self._memory[offset + 4 : offset + 4 + length]

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from caraway.errors import CarawayError, OperationalError, OwnerLost
+from caraway.worker.ahead import given_up
 from caraway.worker.entries import Entry, released, sent_again
 from caraway.worker.lane_config import LONGEST_PAUSE, LOST
 
@@ -47,6 +48,9 @@ def drain(lane: Lane) -> None:
     if lane.exit_code != LOST:
         lane.give_back()
     _commit(lane)
+    if lane.ahead:  # by the answer that this commit waited for
+        lane.give_back()
+        _commit(lane)
     while lane.in_flight and not lane.hard_stop and monotonic() < lane.deadline:
         lane.pause(0.2)
         lane.board.tick(monotonic(), 0.0)
@@ -73,8 +77,10 @@ def taken_back(lane: Lane, *, running: bool) -> list[Entry]:
     jobs: list[Any] = list(lane.executor.withdraw())
     entries = sent_again(job for job in jobs if job.settled)
     if running:
-        jobs += [job for job in list(lane.in_flight.values()) if job not in jobs]
+        known = jobs + (lane.pending.jobs if lane.pending is not None else [])
+        jobs += [job for job in list(lane.in_flight.values()) if job not in known]
     entries += released(job.delivery.tag for job in jobs if not job.settled)
+    entries += given_up(lane)
     for job in jobs:
         lane.in_flight.pop(job.delivery.tag, None)
     if running and lane.events is not None:

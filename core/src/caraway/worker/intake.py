@@ -66,6 +66,9 @@ class Pace:
         horizon: seconds of work to fetch.
         beside: of an inline executor, whose coroutines run beside its one thread: how many
             may; None for other executors.
+
+    Attributes:
+        deep: the queue is long: many full batches came in a row.
     """
 
     __slots__ = (
@@ -75,6 +78,7 @@ class Pace:
         "_last",
         "_seconds",
         "_wanted",
+        "deep",
         "horizon",
         "limit",
         "slots",
@@ -89,11 +93,13 @@ class Pace:
         self._bytes = 0.0
         self._last = 1
         self._full = self._wanted = 0
+        self.deep = False
 
     def met(self, count: int) -> None:
         """Learn from a fetch how many came."""
         self._full = self._full + 1 if count >= self._wanted > 1 else 0
         self._wanted = 0
+        self.deep = self._full >= _DEEP
 
     def observe(self, count: int, seconds: float, size: int) -> None:
         """Learn from tasks that ended.
@@ -122,7 +128,7 @@ class Pace:
     def want(self, in_flight: int) -> int:
         """How many more to fetch while ``in_flight`` are running or waiting here."""
         if self._wanted:  # nothing came of the last
-            self._full = 0
+            self._full, self.deep = 0, False
         beside, flying = self._beside, in_flight
         if beside is not None:
             in_flight = 0
@@ -131,7 +137,7 @@ class Pace:
             ahead = 0
         else:
             # Behind many full batches there is work for everybody.
-            horizon = self.horizon * 2 if self._full >= _DEEP else self.horizon
+            horizon = self.horizon * 2 if self.deep else self.horizon
             ahead = int(horizon / self._seconds * self.slots)
         target = max(free, min(ahead - in_flight, self._last * _GROWTH))
         if free > self.slots // 2 and self.slots > 1 and self._seconds > QUICK:

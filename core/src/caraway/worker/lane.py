@@ -3,18 +3,20 @@
 One turn of the loop:
 
 1. commit what has ended since the last turn, and
-2. fetch as much as will run within a few milliseconds, in one round trip if it can be;
+2. fetch as much as will run within a few milliseconds, in one round trip if it can be, and
+   behind a long queue while the batch before it runs (`caraway.worker.ahead`);
 3. judge each delivery; what doesn't run becomes a completion at once;
 4. hand the rest to the executor.
 
-With an inline executor (prefork, solo) all four happen in the process's main thread: no
-hand-off between threads, so no fight for the GIL.  When a task turns out to be long, the
-lane's attendant commits what had ended and gives back what had not begun.  With other
-executors, step 4 returns at once, and the loop is woken when something ended.
+With an inline executor (prefork, solo) all happens in the process's main thread: no hand-off
+between threads, so no fight for the GIL.  When a task turns out to be long, the attendant
+commits what had ended and gives back what had not begun.  With others, step 4 returns at once,
+and the loop is woken when something ended.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ from caraway.errors import CarawayError
 from caraway.message import Completion, Delivery, Settlement, StoredResult
 from caraway.protocol.codec import success_record
 from caraway.states import SUCCESS
+from caraway.worker.ahead import Pending, begin, fetch_ahead
 from caraway.worker.commit import workflow_of
 from caraway.worker.draining import live, taken_back
 from caraway.worker.entries import (
@@ -84,7 +87,10 @@ class Lane:
         self.fenced = 0
         self.done: deque[Entry] = deque()
         """What has ended and is not committed."""
-        self._io = threading.Lock()
+        self.pending: Pending | None = None
+        self.ahead: list[Delivery] = []
+        """Fetched while others ran, and not looked at yet."""
+        self.io = threading.Lock()
         self._noting = threading.Lock()
         self.idle = threading.Event()
         self._waiting = 0
@@ -135,17 +141,17 @@ class Lane:
             spare = self.pace.spare(len(self.in_flight) - len(self.done))
             if spare:
                 sleep(spare)
-        # What may grow too large looks at its size between commit and fetch.
-        deliveries = self.commit(exchange=not self.config.max_memory and not self.draining)
+        config = self.config  # what may grow too large looks at its size before a fetch
+        deliveries = self.commit(exchange=not config.max_memory and not self.draining)
         if deliveries:
             self.board.tick(monotonic(), 0.0)
             self._take(deliveries)
             return
-        spent = 0 < self.config.max_tasks <= self.ended
-        if spent or (self.config.max_memory and self._memory.too_large()):
+        spent = 0 < config.max_tasks <= self.ended
+        if spent or (config.max_memory and self._memory.too_large()):
             self.stop(code=RECYCLE)
             return
-        want = self._want()
+        want = self.want()
         self.board.tick(monotonic(), 0.0)
         if want <= 0:
             self.pause(IDLE_WAIT)
@@ -154,17 +160,18 @@ class Lane:
         # Looked at after the flag is up: whoever reports from now on wakes the fetch.
         wait = 0.0 if self.done or self.draining else IDLE_WAIT
         try:
-            with self._io:
+            with self.io:
                 deliveries = self.consumer.fetch(want, wait)
         finally:
             self._waiting = 0
         if deliveries:
-            self._take(deliveries)
+            self._take(deliveries, fetched=True)
 
-    def _take(self, deliveries: Sequence[Delivery]) -> None:
+    def _take(self, deliveries: Sequence[Delivery], *, fetched: bool = False) -> None:
         board = self.board
         board.fetched += len(deliveries)
-        self.pace.met(len(deliveries))
+        if fetched:
+            self.pace.met(len(deliveries))
         try:
             jobs, judged = self.intake.admit(deliveries)
         except Exception as exc:  # noqa: BLE001 - or the next lane goes down, too
@@ -175,9 +182,8 @@ class Lane:
             self.done.extend((None, completion) for completion in judged)
         if not jobs:
             return
-        in_flight = self.in_flight
         for job in jobs:
-            in_flight[job.delivery.tag] = job
+            self.in_flight[job.delivery.tag] = job
             if job.settled:
                 self.early = True
         if self._inline:
@@ -247,44 +253,31 @@ class Lane:
             exchange: fetch what is to run next in the same round trip, if that can be.
         """
         deliveries: Sequence[Delivery] = ()
-        if not self.done and not self.board.used:
+        if not (self.done or self.board.used or self.pending or self.ahead):
             return deliveries
-        with self._io:
+        with self.io:
+            if self.pending is not None:
+                self.settle()
             if self.done:
-                deliveries = self._settle(exchange=exchange)
+                deliveries = self.settle(exchange=exchange)
             if self.board.used and not self.committer.gave_up:
                 # What the journal says is committed: the next entry begins it anew.
-                if self._inline:
-                    self.board.used = 0
-                    return deliveries
                 with self._noting:
-                    if not any(job is not None and job.noted for job, _ in self.done):
+                    if self._inline or not any(job and job.noted for job, _ in self.done):
                         self.board.used = 0
+            if exchange and self.ahead:
+                deliveries, self.ahead = self.ahead, []
+            elif deliveries and self.pace.deep:
+                fetch_ahead(self)
         return deliveries
 
-    def try_commit(self) -> bool:
-        """Commit what has ended, once; what can't be committed now stays.  For any other
-        thread: it must not be held up.
-
-        Raises:
-            CarawayError: the store can't; all is as before.
-        """
-        if not self.done or not self._io.acquire(blocking=False):
-            return False
-        try:
-            # Not the journal: the loop's thread may be writing it.  What it says of
-            # committed runs is fenced off.
-            self._settle(patient=False)
-        finally:
-            self._io.release()
-        return True
-
-    def _settle(self, *, patient: bool = True, exchange: bool = False) -> Sequence[Delivery]:
-        """Apply what has ended, under the lock; not patient, it raises what goes wrong, and
-        all is as before.  Returns what was fetched."""
-        batch, normal = self._gathered()
+    def settle(self, *, patient: bool = True, exchange: bool = False) -> Sequence[Delivery]:
+        """End what is pending, or apply what has ended, under the lock; not patient, it raises
+        what goes wrong, and all is as before.  Returns what was fetched."""
+        pending, self.pending = self.pending, None
+        batch, normal = pending.commits if pending is not None else self._gathered()
         late, early, settled = batch, list[Settled](), list[Completion]()
-        if self.early or self.cut:
+        if (self.early or self.cut) and pending is None:
             batch = without_second_thoughts(batch) if self.cut else batch
             late, early = parted(batch)
             normal, settled = [c for _, c in late], [c for _, c in early]
@@ -293,26 +286,39 @@ class Lane:
         committer = self.committer
         try:
             # As a rule it goes well; all else is the committer's.
-            if normal:
+            if pending is not None:
+                lost, fetched = pending.end()
+                self.pace.met(len(fetched))
+                self.ahead += fetched
+                normal = []
+            elif normal:
                 swap = committer.exchange if exchange and not early else None
                 if any(map(workflow_of, normal)):
                     lost = committer.apply_any(normal)
-                elif swap and (want := self._want(len([1 for job, _ in batch if job]))) > 0:
-                    lost, deliveries = swap(normal, want)
+                elif swap and self.ahead:
+                    # There is work at hand.  Behind a long queue it need not wait for this.
+                    if self.pace.deep and begin(self, batch, normal):
+                        return deliveries
+                    lost = committer.apply(normal)
+                elif swap and (want := self.want(len([1 for job, _ in batch if job]))) > 0:
+                    lost, deliveries = swap(normal, want)()
+                    self.pace.met(len(deliveries))
                 else:
                     lost = committer.apply(normal)
                 normal = []
             if settled:
                 committer.apply_settled(settled)
         except CarawayError as exc:
-            if patient:
+            self.pace.met(0)
+            if patient and (normal or settled):
                 self.fenced += committer.persist(normal, settled, exc)
-            else:
+            elif not patient:
                 self.done.extendleft(reversed(batch if normal else early))
                 if normal:
                     raise
                 batch = late
         except BaseException:
+            self.pace.met(0)
             self.done.extendleft(reversed(batch))
             raise
         if lost:
@@ -322,10 +328,8 @@ class Lane:
         in_flight, counts = self.in_flight, self.counts
         for job, completion in batch:
             if completion.settlement.reason:
-                if completion.settlement.parked:
-                    self.parked += 1
-                else:
-                    self.dead += 1
+                self.parked += completion.settlement.parked
+                self.dead += not completion.settlement.parked
             if job is None or job.state is RETURNED:
                 continue
             in_flight.pop(job.delivery.tag, None)
@@ -360,7 +364,7 @@ class Lane:
         self.pace.observe(measured, seconds, size)
         return batch, completions
 
-    def _want(self, ended: int = 0) -> int:
+    def want(self, ended: int = 0) -> int:
         """How many to fetch, with so many of those in flight ended."""
         in_flight, limit = len(self.in_flight), self.config.max_tasks
         want = self.pace.want(in_flight - ended)
@@ -375,10 +379,8 @@ class Lane:
         self.done.extend(entries)
         return len(entries)
 
-    def log(self) -> Any:
+    def log(self) -> logging.Logger:
         """The worker's logger."""
-        import logging
-
         return logging.getLogger("caraway.worker")
 
 

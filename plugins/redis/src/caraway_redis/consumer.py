@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ from caraway.errors import (
 )
 from caraway.interfaces.transport import Consumer
 from caraway.message import Completion, Delivery, Owner, Settlement, Tag
+from caraway_redis.committing import committing, fenced, settling
 from caraway_redis.faults import GONE, said, translate
 from caraway_redis.fetching import deliveries, entry_delivery
-from caraway_redis.results import milliseconds
 from caraway_redis.waiting_lists import ListWait
 from caraway_redis.wires import Script, Wire, is_unknown_script, pack
 
@@ -110,6 +111,8 @@ class RedisConsumer(Consumer):
         self._mine = False
         self._sent: tuple[Any, ...] = ()
         self._committed: Any = None
+        self._begun = self._open = 0
+        """Exchanges so far; the number of the one that was begun and not ended, or 0."""
         self._spare: list[Delivery] = []
         """Taken together with a commit that failed: for the next fetch."""
 
@@ -153,46 +156,52 @@ class RedisConsumer(Consumer):
         wait = self._next_due - monotonic() + (0.001 if self._mine else _LATE)
         return min(left, max(0.001, wait))
 
-    def _take(
-        self, limit: int, *, soon: bool = False, commit: Sequence[Any] = ()
-    ) -> list[Delivery]:
+    def _take(self, limit: int, *, soon: bool = False) -> list[Delivery]:
         """What is there now.
 
         Args:
             limit: most messages.
             soon: something is expected to be there: the waiting is called off with the
                 same round trip.
-            commit: arguments of the commit that goes first, in the same round trip.  Its
-                answer is left in ``_committed``.
         """
         if self._closed:
             raise TransportError("this consumer is closed")
+        off = self._wait.calls_off() if soon else []
+        limit, part = _parts(limit)
         known = self._last
         try:
-            return self._taken(limit, soon=soon, commit=commit)
+            try:
+                self._ask(part, off)
+            except TransportUnavailable:
+                self._wait.fail()
+                raise
+            return self._taken(limit, part, off)
         except BaseException as exc:
-            # What came meanwhile is ours, and nobody runs it: it is asked for again.
-            self._last = known
-            self._doubtful = monotonic() + _DOUBTFUL
-            self._interrupted(exc)
+            self._doubt(known, exc)
             raise
+
+    def _doubt(self, known: int, exc: BaseException) -> None:
+        """What came meanwhile is ours, and nobody runs it: it is asked for again."""
+        self._last = known
+        self._doubtful = monotonic() + _DOUBTFUL
+        self._interrupted(exc)
 
     def _interrupted(self, exc: BaseException) -> None:
         """After a signal's exception, an answer may still be on its way: to nobody."""
         if self._wire is not None and not isinstance(exc, CarawayError):
             self._wire.close()
 
-    def _taken(self, limit: int, *, soon: bool, commit: Sequence[Any]) -> list[Delivery]:
-        limit = max(1, min(limit, _MOST))
-        part = -(-limit // -(-limit // _PART))
-        off = self._wait.calls_off() if soon else []
+    def _taken(
+        self, limit: int, part: int, off: Sequence[bytes] = (), *, committed: bool = False
+    ) -> list[Delivery]:
+        """Read what was asked for; of a commit before it the answer is left in
+        ``_committed``."""
         called: list[Any] = []
         taken: list[Delivery] = []
         flags = 0
         try:
-            self._ask(part, [*off, pack("EVALSHA", COMMIT.sha, *commit)] if commit else off)
             called = [self._read() for _ in off]
-            if commit:
+            if committed:
                 self._committed = self._read()
             while True:
                 answer = self._answer(FETCH)
@@ -243,7 +252,16 @@ class RedisConsumer(Consumer):
             self._transport.sweep()
         return self._marked(taken, flags) if taken else taken
 
+    def _forsake(self) -> None:
+        """Nobody waited for the answer of an exchange: what is read next would be that."""
+        if self._open:
+            self._open = 0
+            self._doubtful = monotonic() + _DOUBTFUL
+            if self._wire is not None:
+                self._wire.close()
+
     def _ask(self, part: int, before: Sequence[bytes] = ()) -> None:
+        self._forsake()
         doubtful = self._doubtful
         if doubtful and monotonic() > doubtful:
             doubtful = self._doubtful = 0.0
@@ -266,121 +284,75 @@ class RedisConsumer(Consumer):
     # -- settle ------------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> Sequence[Tag]:
-        plain: dict[Tag, None] = {}
-        rest: list[Tag] = []
-        odd: set[Tag] = set()
-        others: list[Any] = []
-        for settlement in settlements:
-            tag = settlement.tag
-            if settlement.action == "ack" and tag not in plain and tag not in odd:
-                plain[tag] = None
-            else:
-                rest.append(tag)
-                odd.add(tag)
-                _settlement(others, settlement)
-                others += ("", 0)
-        return self._commit(*self._arguments(list(plain), "", [], rest, others))
+        return self._commit(*settling(self._commit_head, settlements))
+
+    def _committing(self, completions: Sequence[Completion]) -> tuple[list[Tag], tuple[Any, ...]]:
+        transport = self._transport
+        return committing(self._commit_head, transport.result_key, transport.prepare, completions)
 
     def commit(self, completions: Sequence[Completion]) -> Sequence[Tag]:
-        return self._commit(*self._arguments(*self._sorted(completions)))
+        return self._commit(*self._committing(completions))
 
     def exchange(
         self, completions: Sequence[Completion], limit: int
+    ) -> Callable[[], tuple[Sequence[Tag], Sequence[Delivery]]]:
+        tags, command = self._committing(completions)
+        if self._closed or self._drained or self._wait.armed or self._spare:
+            late = self._commit(tags, command)
+            return lambda: (late, ())
+        limit, part = _parts(limit)
+        known = self._last
+        try:
+            self._ask(part, [pack("EVALSHA", COMMIT.sha, *command)] if tags else ())
+        except BaseException as exc:
+            self._doubt(known, exc)
+            raise
+        self._begun += 1
+        self._open = self._begun
+        return partial(self._end, self._open, tags, command, limit, part, known)
+
+    def _end(
+        self,
+        number: int,
+        tags: list[Tag],
+        command: tuple[Any, ...],
+        limit: int,
+        part: int,
+        known: int,
     ) -> tuple[Sequence[Tag], Sequence[Delivery]]:
-        tags, command = self._arguments(*self._sorted(completions))
-        if not tags or self._closed or self._drained or self._wait.armed or self._spare:
-            return self._commit(tags, command), ()
+        """Read the answers of an exchange."""
+        if number != self._open:
+            raise TransportUnavailable("the answer of an exchange was not waited for")
+        self._open = 0
         self._committed = None
         taken: list[Delivery] = []
         try:
-            taken = self._take(limit, commit=command)
-        except OperationalError:
+            taken = self._taken(limit, part, committed=bool(tags))
+        except BaseException as exc:
+            self._doubt(known, exc)
             # Of the fetch, as a rule: the next one meets it again, and it is told then.
-            if self._committed is None:
+            if self._committed is None or not isinstance(exc, OperationalError):
                 raise
+        if not tags:
+            return (), taken
         try:
             if is_unknown_script(self._committed):
                 return self._commit(tags, command), taken
-            return _fenced(tags, self._checked(self._committed)), taken
+            return fenced(tags, self._checked(self._committed)), taken
         except BaseException:
             # What was taken is ours, and nobody else would ever run it.
             self._spare += taken
             raise
-
-    def _sorted(
-        self, completions: Sequence[Completion]
-    ) -> tuple[list[Tag], int | str, list[Any], list[Tag], list[Any]]:
-        """The arguments of `_arguments`."""
-        result_key = self._transport.result_key
-        # Almost all are like this: acknowledged, a result, and nothing follows.
-        plain: dict[Tag, str] = {}
-        stored: list[Any] = []
-        first = completions[0].result if completions else None
-        ttl = first.ttl if first is not None else 0.0
-        rest: list[Tag] = []
-        odd: set[Tag] = set()
-        others: list[Any] = []
-        for completion in completions:
-            settlement = completion.settlement
-            result = completion.result
-            publications = completion.publications
-            tag = settlement.tag
-            if (
-                settlement.action == "ack"
-                and not publications
-                and tag not in plain
-                and tag not in odd
-            ):
-                if result is None:
-                    if first is None:
-                        plain[tag] = ""
-                        continue
-                elif first is not None and result.ttl == ttl:
-                    key = plain[tag] = result_key + result.task_id
-                    stored += (key, result.payload)
-                    continue
-            rest.append(tag)
-            odd.add(tag)
-            _settlement(others, settlement)
-            if result is None:
-                others.append("")
-            else:
-                others += (result_key + result.task_id, result.payload, milliseconds(result.ttl))
-            rows = self._transport.prepare(publications)
-            others.append(len(rows))
-            for queue, name, step, due, payload, _ in rows:
-                others += (queue, name, step, f"{due:.6f}" if due else 0, payload)
-        life = milliseconds(ttl)
-        if stored and len(set(plain.values())) < len(plain):
-            # The same task twice: the first end stands, and the script must look.
-            for position, tag in enumerate(plain):
-                at = 2 * position
-                others += (tag, "a", *stored[at : at + 2], life, 0)
-            rest += plain
-            plain, stored = {}, []
-        return list(plain), life if stored else "", stored, rest, others
-
-    def _arguments(
-        self,
-        plain: list[Tag],
-        ttl: int | str,
-        stored: list[Any],
-        rest: list[Tag],
-        others: list[Any],
-    ) -> tuple[list[Tag], tuple[Any, ...]]:
-        """The tags in the order of the answer, and what the script `COMMIT` is given."""
-        return plain + rest, (
-            *self._commit_head, len(plain), ttl, *plain, *stored, len(rest), *others,
-        )  # fmt: skip
 
     def _commit(self, tags: list[Tag], command: tuple[Any, ...]) -> Sequence[Tag]:
         if not tags:
             return ()
         if self._wait.armed:
             self._wait.disarm()
+        self._forsake()
         try:
             self._send(COMMIT, command)
-            return _fenced(tags, self._answer(COMMIT))
+            return fenced(tags, self._answer(COMMIT))
         except BaseException as exc:
             self._interrupted(exc)
             raise
@@ -445,18 +417,7 @@ class RedisConsumer(Consumer):
             self._on_close(self)
 
 
-def _fenced(tags: list[Tag], positions: Sequence[int]) -> Sequence[Tag]:
-    return [tags[position] for position in positions] if positions else ()
-
-
-def _settlement(arguments: list[Any], settlement: Settlement) -> None:
-    action = settlement.action
-    if action == "ack":
-        arguments += (settlement.tag, "a")
-    elif action == "release":
-        arguments += (
-            settlement.tag, "l", f"{settlement.delay:.6f}", 1 if settlement.counted else 0,
-        )  # fmt: skip
-    else:
-        kind = "parked" if settlement.parked else "dead"
-        arguments += (settlement.tag, "j", settlement.reason, kind)
+def _parts(limit: int) -> tuple[int, int]:
+    """The limit of a fetch, and how many to ask for at a time."""
+    limit = max(1, min(limit, _MOST))
+    return limit, -(-limit // -(-limit // _PART))

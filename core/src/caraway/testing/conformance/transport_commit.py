@@ -161,7 +161,7 @@ class CommitTests(TransportCase):
         (first,) = taken = self.take(consumer, 1)
         fenced, fetched = consumer.exchange(
             [Completion(Settlement(first.tag), self.result("a"), (self.publication("f"),))], 2
-        )
+        )()
         assert not fenced
         assert len(fetched) <= 2
         assert self.task_id("a") in backend.get([self.task_id("a")])
@@ -171,9 +171,31 @@ class CommitTests(TransportCase):
         assert {delivery.attempt for delivery in taken} == {1}
         # Again, and with one that is late by now.
         last = [Completion(Settlement(d.tag), self.result(str(n))) for n, d in enumerate(taken)]
-        fenced, fetched = consumer.exchange(last, 10)
+        fenced, fetched = consumer.exchange(last, 10)()
         assert (list(fenced), list(fetched)) == ([first.tag], [])
         self.nothing(consumer)
+        assert self.depth().held == 0
+
+    @needs(Capability.ATOMIC_COMMIT)
+    def test_an_exchange_may_be_ended_later(self) -> None:
+        backend = self.pair()
+        consumer, other = self.consumer(), self.consumer()
+        self.publish(*"abcd")
+        (first,) = self.take(consumer, 1)
+        end = consumer.exchange([Completion(Settlement(first.tag), self.result("a"))], 1)
+        # Others get on meanwhile.
+        taken = self.take(other, 1)
+        assert not other.settle(ack(*taken))
+        fenced, fetched = end()
+        assert not fenced
+        assert self.task_id("a") in backend.get([self.task_id("a")])
+        end = consumer.exchange((), 2)
+        fenced, more = end()
+        assert not fenced
+        rest = [*fetched, *more]
+        rest += self.take(consumer, 2 - len(rest))
+        assert sorted(bodies([*taken, *rest])) == [b"b", b"c", b"d"]
+        assert not consumer.settle(ack(*rest))
         assert self.depth().held == 0
 
     @needs(Capability.ATOMIC_COMMIT)
@@ -185,7 +207,7 @@ class CommitTests(TransportCase):
         bad = Publication(Message(b"bad", {"object": object()}), self.name("follow"))
         try:
             completion = Completion(Settlement(one.tag), self.result("one"), (bad,))
-            fetched = list(consumer.exchange([completion], 1)[1])
+            fetched = list(consumer.exchange([completion], 1)()[1])
         except CarawayError:
             assert not backend.get([self.task_id("one")])
             assert not consumer.settle(ack(one))

@@ -109,7 +109,7 @@ def commit(transport: Any, options: dict[str, str]) -> None:
                 for delivery in taken
             ],
             batch,
-        )
+        )()
         say(str(number))
 
 
