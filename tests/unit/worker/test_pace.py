@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from caraway.worker.intake import LINGER, MAX_BYTES, Pace
 
 
@@ -89,6 +91,17 @@ def test_behind_many_full_batches_twice_as_much_is_fetched() -> None:
     assert pace.want(0) == 50
     # Nothing came at all.
     assert pace.want(0) == 25
+
+
+@pytest.mark.parametrize("body", [100, 200_000])
+def test_of_large_bodies_one_batch_is_at_hand_at_a_time(body: int) -> None:
+    pace = Pace(slots=1, limit=1024, horizon=0.05)
+    for _ in range(12):
+        pace.observe(50, 0.1, 50 * body)
+        wanted = pace.want(0)
+        pace.met(wanted)
+    assert pace.deep == (body == 100)
+    assert wanted == (50 if body == 100 else 25)
 
 
 def test_batches_of_one_do_not_make_a_queue_long() -> None:

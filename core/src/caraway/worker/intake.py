@@ -53,6 +53,8 @@ LINGER = 0.002
 SMALL = 2048
 """Bytes of a body that is read beforehand: see docs/explanation/benchmarks.md, "Cold and warm".
 What can be done for a batch at once costs a fraction of what it costs between two tasks."""
+_LIGHT = 4 * 1024 * 1024
+"""Bytes of a batch's bodies beyond which one batch at a time is enough."""
 MAX_BYTES = 32 * 1024 * 1024
 """A batch's bodies shall not be more than this, measured by those before."""
 
@@ -68,7 +70,7 @@ class Pace:
             may; None for other executors.
 
     Attributes:
-        deep: the queue is long: many full batches came in a row.
+        deep: the queue is long: many full batches came in a row, and not of large bodies.
     """
 
     __slots__ = (
@@ -99,7 +101,7 @@ class Pace:
         """Learn from a fetch how many came."""
         self._full = self._full + 1 if count >= self._wanted > 1 else 0
         self._wanted = 0
-        self.deep = self._full >= _DEEP
+        self.deep = self._full >= _DEEP and count * self._bytes <= _LIGHT
 
     def observe(self, count: int, seconds: float, size: int) -> None:
         """Learn from tasks that ended.
