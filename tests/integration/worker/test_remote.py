@@ -144,15 +144,23 @@ def test_monitors_see_workers_and_their_tasks(site: Any, wait_until: Callable[..
 
 def test_solo_workers_talk_too(site: Any, wait_until: Callable[..., Any]) -> None:
     state = site.app.events.State()
-    receiver = site.app.events.Receiver(handlers={"*": state.event})
+    told: list[tuple[str, Any]] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        state.event(event)
+        told.append((event["type"], event.get("uuid")))
+
+    receiver = site.app.events.Receiver(handlers={"*": hear})
     listener = threading.Thread(target=receiver.capture, daemon=True)
     listener.start()
     site.worker("-P", "solo", "--heartbeat-interval", "0.2")
     control = site.app.control
     ready(site, wait_until, 1)
     control.enable_events(reply=True, timeout=20)
-    result = site.send("nap", 2.0)
-    wait_until(lambda: result.id in state.tasks and state.tasks[result.id].state == "STARTED")
+    result = site.send("nap", 5.0)
+    # Of the events, not of the state: that is another one as soon as the nap is over.
+    wait_until(lambda: ("task-started", result.id) in told)
+    assert ("task-succeeded", result.id) not in told
     ((item,),) = control.inspect(timeout=20).active().values()
     assert item["name"] == "site_app.nap"
     assert list(state.alive_workers())
