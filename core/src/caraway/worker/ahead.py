@@ -3,8 +3,7 @@
 Only behind a long queue (`Pace.deep`), where commit and fetch are one request
 (`Consumer.exchange`): a request is begun, the batch at hand runs, then the answer is read,
 which is there by then.  So lane and broker work at the same time; elsewhere each waits for
-the other.  There is one such request at most, and whatever else is to be said to the broker
-ends it first.
+the other.  There is one such request at most, and the next commit ends it first.
 
 What it commits stands in one half of the journal until its answer is read; what runs meanwhile
 is noted in the other (`LaneBoard.turn`).  After an error nobody is ahead for a while, as both

@@ -109,9 +109,8 @@ class LaneBoard:
         self._base = base
         self._slots = base + _HEADER.size
         self._half = self._slots + _SLOT.size * slots
-        self._journal = self._half
-        self._count = base + _JOURNAL_OFFSET
         self.used = 0
+        self._use(0)
         self._encode = msgspec.msgpack.Encoder().encode
         self.slots = slots
         self.fetched = self.done = self.failed = 0
@@ -203,9 +202,11 @@ class LaneBoard:
     def turn(self) -> None:
         """Note what follows in the other half of the journal: what it says is committed,
         and what this one says is going to be."""
-        first = self._journal == self._half
-        self._journal = self._half + (JOURNAL_SIZE if first else 0)
-        self._count = self._base + _JOURNAL_OFFSET + (_COUNT.size if first else 0)
+        self._use(1 if self._journal == self._half else 0)
+
+    def _use(self, half: int) -> None:
+        self._journal = self._half + half * JOURNAL_SIZE
+        self._count = self._base + _JOURNAL_OFFSET + half * _COUNT.size
         self.used = 0
 
     # -- the supervisor ----------------------------------------------------------------
@@ -214,8 +215,7 @@ class LaneBoard:
         """Make the part ready for another lane."""
         end = self._half
         self._memory[self._base : end] = bytes(end - self._base)
-        self._journal, self._count = end, self._base + _JOURNAL_OFFSET
-        self.used = 0
+        self._use(0)
 
     def seen(self) -> LaneView:
         """What the lane last said."""

@@ -1,4 +1,4 @@
-"""What the script ``commit.lua`` is given: completions and settlements as its arguments."""
+"""What the script ``commit.lua`` is given: completions as its arguments."""
 
 from __future__ import annotations
 
@@ -76,43 +76,15 @@ def committing(
             others += (tag, "a", *stored[at : at + 2], life, 0)
         rest += plain
         plain, stored = {}, []
-    return _arguments(head, list(plain), life if stored else "", stored, rest, others)
-
-
-def settling(
-    head: tuple[Any, ...], settlements: Sequence[Settlement]
-) -> tuple[list[Tag], tuple[Any, ...]]:
-    """The arguments for settlements alone; see `committing`."""
-    plain: dict[Tag, None] = {}
-    rest: list[Tag] = []
-    odd: set[Tag] = set()
-    others: list[Any] = []
-    for settlement in settlements:
-        tag = settlement.tag
-        if settlement.action == "ack" and tag not in plain and tag not in odd:
-            plain[tag] = None
-        else:
-            rest.append(tag)
-            odd.add(tag)
-            _settlement(others, settlement)
-            others += ("", 0)
-    return _arguments(head, list(plain), "", [], rest, others)
+    arguments = (
+        *head, len(plain), life if stored else "", *plain, *stored, len(rest), *others,
+    )  # fmt: skip
+    return [*plain, *rest], arguments
 
 
 def fenced(tags: list[Tag], positions: Sequence[int]) -> Sequence[Tag]:
     """The tags that the script's answer names."""
     return [tags[position] for position in positions] if positions else ()
-
-
-def _arguments(
-    head: tuple[Any, ...],
-    plain: list[Tag],
-    ttl: int | str,
-    stored: list[Any],
-    rest: list[Tag],
-    others: list[Any],
-) -> tuple[list[Tag], tuple[Any, ...]]:
-    return plain + rest, (*head, len(plain), ttl, *plain, *stored, len(rest), *others)
 
 
 def _settlement(arguments: list[Any], settlement: Settlement) -> None:

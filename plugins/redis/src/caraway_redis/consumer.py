@@ -17,7 +17,7 @@ from caraway.errors import (
 )
 from caraway.interfaces.transport import Consumer
 from caraway.message import Completion, Delivery, Owner, Settlement, Tag
-from caraway_redis.committing import committing, fenced, settling
+from caraway_redis.committing import committing, fenced
 from caraway_redis.faults import GONE, said, translate
 from caraway_redis.fetching import deliveries, entry_delivery
 from caraway_redis.waiting_lists import ListWait
@@ -111,8 +111,8 @@ class RedisConsumer(Consumer):
         self._mine = False
         self._sent: tuple[Any, ...] = ()
         self._committed: Any = None
-        self._begun = self._open = 0
-        """Exchanges so far; the number of the one that was begun and not ended, or 0."""
+        self._open: tuple[Any, ...] = ()
+        """The arguments of the exchange that was begun and not ended."""
         self._spare: list[Delivery] = []
         """Taken together with a commit that failed: for the next fetch."""
 
@@ -170,11 +170,7 @@ class RedisConsumer(Consumer):
         limit, part = _parts(limit)
         known = self._last
         try:
-            try:
-                self._ask(part, off)
-            except TransportUnavailable:
-                self._wait.fail()
-                raise
+            self._ask(part, off)
             return self._taken(limit, part, off)
         except BaseException as exc:
             self._doubt(known, exc)
@@ -184,6 +180,8 @@ class RedisConsumer(Consumer):
         """What came meanwhile is ours, and nobody runs it: it is asked for again."""
         self._last = known
         self._doubtful = monotonic() + _DOUBTFUL
+        if isinstance(exc, TransportUnavailable):
+            self._wait.fail()
         self._interrupted(exc)
 
     def _interrupted(self, exc: BaseException) -> None:
@@ -255,7 +253,7 @@ class RedisConsumer(Consumer):
     def _forsake(self) -> None:
         """Nobody waited for the answer of an exchange: what is read next would be that."""
         if self._open:
-            self._open = 0
+            self._open = ()
             self._doubtful = monotonic() + _DOUBTFUL
             if self._wire is not None:
                 self._wire.close()
@@ -284,7 +282,7 @@ class RedisConsumer(Consumer):
     # -- settle ------------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> Sequence[Tag]:
-        return self._commit(*settling(self._commit_head, settlements))
+        return self.commit([Completion(settlement) for settlement in settlements])
 
     def _committing(self, completions: Sequence[Completion]) -> tuple[list[Tag], tuple[Any, ...]]:
         transport = self._transport
@@ -307,23 +305,16 @@ class RedisConsumer(Consumer):
         except BaseException as exc:
             self._doubt(known, exc)
             raise
-        self._begun += 1
-        self._open = self._begun
-        return partial(self._end, self._open, tags, command, limit, part, known)
+        self._open = command
+        return partial(self._end, tags, command, limit, part, known)
 
     def _end(
-        self,
-        number: int,
-        tags: list[Tag],
-        command: tuple[Any, ...],
-        limit: int,
-        part: int,
-        known: int,
+        self, tags: list[Tag], command: tuple[Any, ...], limit: int, part: int, known: int
     ) -> tuple[Sequence[Tag], Sequence[Delivery]]:
         """Read the answers of an exchange."""
-        if number != self._open:
+        if command is not self._open:
             raise TransportUnavailable("the answer of an exchange was not waited for")
-        self._open = 0
+        self._open = ()
         self._committed = None
         taken: list[Delivery] = []
         try:
