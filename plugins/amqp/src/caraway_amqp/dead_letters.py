@@ -19,10 +19,10 @@ from caraway_amqp import frames
 from caraway_amqp.arrivals import number_of
 from caraway_amqp.channel import Channel
 from caraway_amqp.faults import NOT_FOUND, REFUSED, ChannelClosed
-from caraway_amqp.frames import DEAD, acknowledge, give_back, method, read_content, short
+from caraway_amqp.frames import DEAD, acknowledge, give_back, read_content, short
 from caraway_amqp.link import Link
 from caraway_amqp.tables import dump_table
-from caraway_amqp.topology import DEAD_LETTERS, declare_queue
+from caraway_amqp.topology import DEAD_LETTERS, declare_queue, read_out
 
 if TYPE_CHECKING:
     from caraway_amqp.publishing import Publisher
@@ -146,21 +146,13 @@ class Cemetery:
             channel = link.channel()
 
     def _read_all(self, channel: Channel) -> list[_Found]:
-        """All that the queue has.  It is read to its end when a passive declaration says
-        that nothing is ready, and nothing came any more before the answer."""
-        declared = method(
-            channel.number, frames.QUEUE_DECLARE, declare_queue(DEAD_LETTERS, {}, passive=True)
-        )
-        found: list[_Found] = []
-        while True:
-            before = len(found)
-            _, answer = channel.answer(declared, frames.QUEUE_DECLARE_OK)
-            while channel.deliveries:
-                content = channel.deliveries.popleft()
-                found.append(_Found(number_of(content[0]), *_read(content[1], content[2])))
-            at = 5 + answer[4]
-            if len(found) == before and not int.from_bytes(answer[at : at + 4], "big"):
-                break
+        """All that the queue has."""
+        read_out(channel, DEAD_LETTERS, lambda: None)
+        found = [
+            _Found(number_of(content[0]), *_read(content[1], content[2]))
+            for content in channel.deliveries
+        ]
+        channel.deliveries.clear()
         found.sort(key=lambda each: each.letter.id)
         return found
 

@@ -28,11 +28,11 @@ from caraway.waking import Waker
 from caraway_amqp import frames
 from caraway_amqp.arrivals import number_of
 from caraway_amqp.channel import Channel, Content
-from caraway_amqp.frames import acknowledge, method, read_content, short
+from caraway_amqp.frames import acknowledge, read_content, short
 from caraway_amqp.link import Link
 from caraway_amqp.returning import Returning
 from caraway_amqp.tables import dump_table
-from caraway_amqp.topology import declare_queue
+from caraway_amqp.topology import declare_queue, read_out
 
 _AHEAD = 500
 """Results that the broker may send before they are acknowledged."""
@@ -148,19 +148,11 @@ class ReplyQueue:
     def _there(self) -> bool:
         return self._channel is not None and _sound(self._channel)
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, patience: float = 10.0) -> None:
         """Keep all that the broker has by now."""
         channel = self._opened()
-        declared = method(
-            channel.number, frames.QUEUE_DECLARE, declare_queue(self.name, {}, passive=True)
-        )
         with channel.link.lock:
-            while True:
-                _, answer = channel.answer(declared, frames.QUEUE_DECLARE_OK, timeout=10.0)
-                came = self._keep(channel)
-                at = 5 + answer[4]
-                if not came and not int.from_bytes(answer[at : at + 4], "big"):
-                    return
+            read_out(channel, self.name, lambda: self._keep(channel), patience=patience)
 
     def _listen(self, timeout: float) -> None:
         """Wait for something to come, and keep it."""
@@ -284,7 +276,7 @@ class ReplyQueue:
             error: TransportUnavailable | None = None
             try:
                 if not caught_up:
-                    self._catch_up()
+                    self._catch_up(max(0.0, left))
                     caught_up, backoff = True, 0.02
                 elif self._lead(waiter):
                     self._listen(max(0.0, left))

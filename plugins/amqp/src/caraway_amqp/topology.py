@@ -7,11 +7,13 @@ Task queues, exchanges and bindings as Celery declares them (docs/reference/wire
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from struct import Struct
+from time import monotonic, sleep
 from typing import Any
 
-from caraway.errors import TransportError
+from caraway.errors import TransportError, TransportUnavailable
 from caraway.message import Queue
 from caraway_amqp import frames
 from caraway_amqp.channel import Channel
@@ -31,6 +33,7 @@ TICK = 0.064
 a time to live above 2**32 milliseconds."""
 LONGEST: int = 2**LEVELS - 1
 _DURABLE, _EXCLUSIVE, _AUTO_DELETE, _PASSIVE = 2, 4, 8, 1
+_two_counts = Struct(">II").unpack_from
 
 
 def derived(kind: str, queue: str) -> str:
@@ -293,13 +296,52 @@ def probe(link: Link, names: Sequence[str]) -> dict[str, tuple[int, int]]:
                 if exc.code != NOT_FOUND:
                     raise
                 continue
-            at = 5 + answer[4]
-            found[name] = (
-                int.from_bytes(answer[at : at + 4], "big"),
-                int.from_bytes(answer[at + 4 : at + 8], "big"),
-            )
+            found[name] = _counts(answer)
             channel.close()
     return found
+
+
+def read_out(
+    channel: Channel, queue: str, take: Callable[[], object], *, patience: float = 20.0
+) -> None:
+    """Have the broker deliver all that a queue holds by now; with the link's lock held.
+
+    Args:
+        channel: consumes from the queue, alone.
+        take: called after each answer; takes what was delivered.
+        patience: seconds for a queue that doesn't answer; the broker itself has 10 at least.
+
+    Raises:
+        ChannelClosed: the queue is gone.
+        TransportUnavailable: no answer in time.
+    """
+    asked = method(channel.number, frames.QUEUE_DECLARE, declare_queue(queue, {}, passive=True))
+    deadline = monotonic() + patience
+    empty = False
+    while True:
+        _, answer = channel.answer(asked, frames.QUEUE_DECLARE_OK, timeout=max(patience, 10.0))
+        take()
+        # What the queue has sent may stand behind the first answer in the broker's channel,
+        # which asked the queue before it looked at its mail.  It stands before the second.
+        if empty:
+            return
+        ready, consumers = _counts(answer)
+        # A quorum queue whose leader stalls for 250 ms is told to hold nothing, and to have
+        # no consumers either; but it has us.
+        empty = not ready and consumers > 0
+        if not consumers:
+            if monotonic() > deadline:
+                raise TransportUnavailable(
+                    f"queue {queue} doesn't answer within {patience:.3g} s",
+                    hint="Its leader stalls, or too few of its nodes run: rabbitmqctl status.",
+                )
+            sleep(0.01)
+
+
+def _counts(answer: bytes) -> tuple[int, int]:
+    """Messages ready and consumers, of a ``queue.declare-ok``."""
+    ready, consumers = _two_counts(answer, 5 + answer[4])
+    return ready, consumers
 
 
 def mismatch(exc: TransportError) -> bool:
