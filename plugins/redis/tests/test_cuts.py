@@ -95,22 +95,22 @@ def test_of_an_exchange_cut_off_nothing_is_lost_and_nothing_runs_twice(
     consumer = opened.consumer(transport)
     transport.publish([opened.publication(n) for n in range(4)])
     first = done(consumer.fetch(2, 5.0))
-    read, heard = consumer._read, []
+    read, heard = consumer._scripts.read, []
 
     def deaf() -> Any:
         if len(heard) == answers:
             until(lambda: client.llen("q") == 1)
-            consumer._wire.close()
+            consumer._scripts.wire.close()
         heard.append(read())
         return heard[-1]
 
-    consumer._read = deaf
+    consumer._scripts.read = deaf
     if answers:
         assert list(map(list, consumer.exchange(first, 1)())) == [[], []]
     else:
         with pytest.raises(TransportUnavailable):
             consumer.exchange(first, 1)()
-    consumer._read = read
+    consumer._scripts.read = read
     late = consumer.commit(first)
     assert sorted(late) in ([], sorted(each.settlement.tag for each in first))
     assert len(backend.get(["id-0", "id-1"])) == 2
@@ -132,7 +132,7 @@ def test_an_answer_lost_on_its_way_is_asked_for_again(
     # The request goes out, and its answer comes to nobody.
     consumer._ask(10)
     until(lambda: not client.exists("q"))
-    consumer._wire.raw._sock.shutdown(socket.SHUT_RDWR)
+    consumer._scripts.wire.raw._sock.shutdown(socket.SHUT_RDWR)
     with pytest.raises(TransportUnavailable):
         consumer.fetch(10, 0)
     taken = consumer.fetch(10, 5.0)
@@ -188,16 +188,16 @@ def test_a_fetch_that_a_signal_ends_forgets_nothing_and_reads_no_stale_answer(
     def stop() -> Any:
         raise Stopped
 
-    consumer._read, read = stop, consumer._read
+    consumer._scripts.read, read = stop, consumer._scripts.read
     with pytest.raises(Stopped):
         consumer.fetch(10, 0)
-    consumer._read = read
+    consumer._scripts.read = read
     taken = fetched(consumer, 3)
     assert sorted(each.message.body for each in taken) == [b"0", b"1", b"2"]
-    consumer._read = stop
+    consumer._scripts.read = stop
     with pytest.raises(Stopped):
         consumer.settle([Settlement(taken[0].tag)])
-    consumer._read = read
+    consumer._scripts.read = read
     assert len(consumer.settle([Settlement(each.tag) for each in taken])) <= 1
     assert not client.exists(f"caraway:held:{consumer.owner.id}")
     transport.delete("q")

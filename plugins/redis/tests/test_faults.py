@@ -218,7 +218,7 @@ def test_with_the_rights_that_the_documentation_names_all_works(
     assert not consumer.commit(done(taken))
     assert backend.wait(["id-[]"], 5.0)
     transport.publish([opened.publication(n) for n in range(3)])
-    letter, later, held = consumer.fetch(3, 5.0)
+    letter, later, held = fetched(consumer, 3)
     assert not consumer.settle(
         [Settlement(letter.tag, "reject", reason="no"), Settlement(later.tag, "release", delay=9)]
     )

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from caraway import Caraway
 from caraway.testing.servers import Server, server
 
 APP = """
 import os
+import time
 from caraway import Caraway
 
 app = Caraway("site", broker=os.environ["SITE"], backend=os.environ["SITE"])
@@ -27,6 +29,10 @@ app = Caraway("site", broker=os.environ["SITE"], backend=os.environ["SITE"])
 @app.task(name="site.add")
 def add(x, y):
     return x + y
+
+@app.task(name="site.nap")
+def nap(seconds):
+    time.sleep(seconds)
 """
 
 
@@ -52,20 +58,33 @@ def client(redis: Server) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def worker(redis: Server, client: Redis, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def site(
+    redis: Server, client: Redis, tmp_path: Path
+) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts processes of the app."""
     (tmp_path / "site_app.py").write_text(APP)
-    with open(tmp_path / "worker.log", "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "caraway", "-A", "site_app", "worker", "--concurrency", "2"],
-            cwd=tmp_path, env={**os.environ, "SITE": redis.url}, stdout=subprocess.DEVNULL,
-            stderr=log, start_new_session=True,
-        )  # fmt: skip
-    try:
-        yield process
-    finally:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        with open(tmp_path / "worker.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "caraway", "-A", "site_app", *arguments],
+                cwd=tmp_path, env={**os.environ, "SITE": redis.url}, stdout=subprocess.DEVNULL,
+                stderr=log, start_new_session=True,
+            )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.fixture
+def worker(site: Callable[..., subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    return site("worker", "--concurrency", "2")
 
 
 def envelope(number: int, eta: datetime) -> bytes:
@@ -126,3 +145,27 @@ def test_messages_of_celery_s_that_are_not_due_wait_in_redis_and_nothing_is_left
         "caraway:queues", "caraway:seq", "_kombu.binding.celery",
         "_kombu.binding_permanent.celery",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_while_one_runs_something_long_nothing_waits_for_it(
+    redis: Server, client: Redis, site: Callable[..., subprocess.Popen[bytes]], pool: str
+) -> None:
+    """Both wait for all four lists of the queue, and are sent what comes to them in turn."""
+    one = ["worker", "--concurrency", "1", "--pool", pool]
+    workers = [site(*one, "-n", "one@here"), site(*one, "-n", "other@here")]
+    until(lambda: client.zcard("caraway:owners") == 2)
+    with Caraway("site", broker=redis.url, backend=redis.url, set_as_current=False) as app:
+        # Both learn that these are quick, and so go on waiting while they run one.
+        for _ in range(40):
+            app.send_task("site.add", (1, 2)).get(timeout=20)
+        long = app.send_task("site.nap", (5.0,))
+        until(lambda: client.keys("caraway:held:*"))
+        begun = time.monotonic()
+        for _ in range(3):
+            sent = [app.send_task("site.add", (1, 2), priority=p) for p in (0, 3, 6, 9)]
+            assert [each.get(timeout=20) for each in sent] == [3] * 4
+        assert time.monotonic() - begun < 3.0
+        assert not long.ready()
+        app.control.shutdown()
+        assert [each.wait(20) for each in workers] == [0, 0]

@@ -419,6 +419,55 @@ def test_a_solo_lane_gives_back_what_a_hard_stop_cuts_short(case: Case) -> None:
     assert [exc.__name__ for _, exc in executor.interrupted] == ["Terminated"]
 
 
+def test_behind_long_tasks_in_all_threads_nothing_waits(case: Case) -> None:
+    results = [case.app.tasks["work"].delay(n) for n in range(4)]
+    lane, executor = case.lane(Held(slots=2))
+    lane.pace.observe(1, 0.0001, 0)  # they are taken to be quick
+    lane.pace.observe(4, 0.0004, 0)
+    lane.turn()
+    assert case.depths() == (0, 4)
+    attendant = Attendant(lane, None)
+    receded: list[None] = []
+    lane.consumer.recede = lambda: receded.append(None)  # type: ignore[method-assign]
+    running, executor.waiting = executor.waiting[:2], executor.waiting[2:]
+
+    running[0].started = 10.0
+    attendant._look(20.0)
+    running[1].started = 19.99
+    attendant._look(20.0)
+    assert len(lane.in_flight) == 4, "a slot is free, or may be soon"
+
+    attendant._look(20.1)
+    lane.commit()
+    assert case.depths() == (2, 2)
+    assert [p.attempt for p in case.app.transport.peek("celery")] == [0, 0]
+    assert lane.want() == 0
+    assert not receded
+    attendant._look(20.2)
+    assert receded
+    # When they have ended, it takes what is there.
+    executor.waiting = running
+    executor.run(2)
+    lane.turn()
+    executor.run(len(executor.waiting))
+    lane.turn()
+    executor.run(len(executor.waiting))
+    lane.commit()
+    assert sorted(r.result for r in results) == [0, 1, 2, 3]
+
+
+def test_who_waits_for_more_behind_long_tasks_is_woken(case: Case) -> None:
+    case.app.tasks["work"].delay(1)
+    lane, executor = case.lane(Held(slots=1))
+    lane.turn()
+    executor.waiting.pop().started = 10.0
+    lane.waiting = 2
+    woken: list[None] = []
+    lane.consumer.wake = lambda: woken.append(None)  # type: ignore[method-assign]
+    Attendant(lane, None)._look(20.0)
+    assert woken
+
+
 # -- commit and fetch in one -----------------------------------------------------------
 
 

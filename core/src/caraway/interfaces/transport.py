@@ -249,8 +249,8 @@ class Consumer(ABC):
     def recede(self) -> None:
         """What was fetched takes long: let nothing wait here that was not handed out.
 
-        For brokers that deliver ahead.  Any thread may call this, often; the next `fetch`
-        ends it.  Raises nothing.
+        For brokers that deliver ahead.  Any thread may call this, often, beside whatever
+        else is asked; the next `fetch` ends it.  Raises nothing.
         """
         return
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -185,10 +185,12 @@ class Attendant(threading.Thread):
     def _look(self, now: float) -> None:
         lane = self._lane
         longest = 0.0
+        ages: list[float] = []
         for job in list(lane.in_flight.values()):
             started = job.started
             if not started or job.seconds:
                 continue
+            ages.append(now - started)
             if not job.is_async:
                 longest = max(longest, now - started)
             if job.soft and now - started >= job.soft:
@@ -204,6 +206,8 @@ class Attendant(threading.Thread):
                 self._doomed.remove(job)
             else:
                 self._insist(job, now, terminated_by(job.signum) if job.signum else Terminated)
+        if ages and not lane.executor.inline:
+            self._share(ages)
         if longest and lane.executor.inline:
             lane.board.tick(now, now - longest)
             if longest >= LONG and not lane.draining:
@@ -211,6 +215,19 @@ class Attendant(threading.Thread):
                 lane.consumer.recede()
             if longest >= _PROMPT:
                 try_commit(lane)
+
+    def _share(self, ages: Sequence[float]) -> None:
+        """Where all slots are taken by what runs long, let nothing wait behind it: other
+        workers may be idle."""
+        lane = self._lane
+        youngest = min(ages)
+        if youngest < LONG or len(ages) < lane.executor.slots or lane.draining:
+            return
+        lane.pace.believe(youngest)
+        if lane.give_back() or lane.waiting == 2:
+            lane.wake()
+        else:
+            lane.consumer.recede()
 
     def _soft(self, job: TaskJob) -> None:
         # Marked on the job: an id() would be used again by a later one.

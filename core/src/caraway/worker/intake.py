@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from caraway.worker.board import LaneBoard
     from caraway.worker.lane_config import LaneConfig
 
-
 _NO_LIMITS = [None, None]
 _SMOOTHING = 0.3
 """Weight of the newest batch in the moving average."""
@@ -56,7 +55,7 @@ What can be done for a batch at once costs a fraction of what it costs between t
 _LIGHT = 4 * 1024 * 1024
 """Bytes of a batch's bodies beyond which one batch at a time is enough."""
 MAX_BYTES = 32 * 1024 * 1024
-"""A batch's bodies shall not be more than this, measured by those before."""
+"""Most bytes of a batch's bodies, measured by those before."""
 
 
 class Pace:
@@ -119,6 +118,10 @@ class Pace:
         self._seconds += (each - self._seconds) * weight
         self._bytes += (heavy - self._bytes) * (1.0 if heavy > self._bytes else _SMOOTHING)
         self._last = max(count, self._last // 2)
+
+    def believe(self, seconds: float) -> None:
+        """Learn from tasks that have run for so long, and go on."""
+        self._seconds = max(self._seconds, seconds)
 
     def spare(self, in_flight: int) -> float:
         """Seconds for which outcomes may gather for one larger commit, because there is

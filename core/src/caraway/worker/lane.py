@@ -93,7 +93,7 @@ class Lane:
         self.io = threading.Lock()
         self._noting = threading.Lock()
         self.idle = threading.Event()
-        self._waiting = 0
+        self.waiting = 0  # 1: in `pause`; 2: in a fetch
         self.early = self.cut = False
         self.deadline = 0.0
         self.ended = 0
@@ -130,7 +130,7 @@ class Lane:
     def wake(self) -> None:
         """Make a waiting turn go on."""
         self.idle.set()
-        if self._waiting == 2:
+        if self.waiting == 2:
             self.consumer.wake()
 
     # -- one turn ----------------------------------------------------------------------
@@ -156,14 +156,14 @@ class Lane:
         if want <= 0:
             self.pause(IDLE_WAIT)
             return
-        self._waiting = 2
+        self.waiting = 2
         # Looked at after the flag is up: whoever reports from now on wakes the fetch.
         wait = 0.0 if self.done or self.draining else IDLE_WAIT
         try:
             with self.io:
                 deliveries = self.consumer.fetch(want, wait)
         finally:
-            self._waiting = 0
+            self.waiting = 0
         if deliveries:
             self._take(deliveries, fetched=True)
 
@@ -227,9 +227,9 @@ class Lane:
                 job.noted = not job.settled and self.board.record(completion)
                 self.done.append((job, completion))
         self.board.end(job.slot)
-        waiting = self._waiting
+        waiting = self.waiting
         if waiting:
-            self._waiting = 0
+            self.waiting = 0
             if waiting == 2:
                 self.consumer.wake()
             else:
@@ -238,10 +238,10 @@ class Lane:
     def pause(self, seconds: float) -> None:
         """Wait until something ended, the lane is woken, or the time is over."""
         self.idle.clear()
-        self._waiting = 1
+        self.waiting = 1
         if not self.done and not self.hard_stop and not (self.draining and seconds > 0.2):
             self.idle.wait(seconds)
-        self._waiting = 0
+        self.waiting = 0
 
     # -- commit ------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
@@ -17,11 +17,13 @@ from caraway.errors import (
 )
 from caraway.interfaces.transport import Consumer
 from caraway.message import Completion, Delivery, Owner, Settlement, Tag
+from caraway_redis.arguments import Arguments
+from caraway_redis.claiming import CLAIM, Claimed
 from caraway_redis.committing import committing, fenced
-from caraway_redis.faults import GONE, said, translate
 from caraway_redis.fetching import deliveries, entry_delivery
+from caraway_redis.script_wire import ScriptWire
 from caraway_redis.waiting_lists import ListWait
-from caraway_redis.wires import Script, Wire, is_unknown_script, pack
+from caraway_redis.wires import Script, is_unknown_script, pack
 
 if TYPE_CHECKING:
     from caraway_redis.transport import RedisTransport
@@ -30,11 +32,6 @@ FETCH = Script("payload", "fetch")
 COMMIT = Script("payload", "results", "commit")
 GIVE_BACK = Script("payload", "give_back")
 
-_SWEEP_EVERY = 1000
-"""Milliseconds between two looks of a whole fleet for owners whose lease ended."""
-_PATIENCE = 5.0
-"""Seconds for an answer; after it the connection is taken for dead, and what the answer
-may have carried is asked for again."""
 _LATE = 0.5
 """Seconds after a due time when those wake up who weren't chosen to wake up for it."""
 _LOOK_EVERY = 2.0
@@ -64,52 +61,33 @@ class RedisConsumer(Consumer):
         queues = sorted(queues) if order == "sorted" else queues
         self.queues = tuple(queues)
         self._transport = transport
-        self._keys = keys = transport.keys
+        keys = transport.keys
         self._link = transport.link
-        self._wire: Wire | None = None
+        self._scripts = ScriptWire(self._link)
         self._on_close = on_close
         self._closed = False
-        self._pid = os.getpid()
         # Of several queues the one that is served first, another one each time.
         self._first = 0 if order == "round_robin" else -1
         self._last = 0
         self._doubtful = 0.0
-        steps = transport.steps
-        self._lists = [(keys.list(queue, step), queue, step) for queue in queues for step in steps]
-        boxes = {
-            (queue, step): f"{keys.inbox}{owner.id}:{step}:{queue}"
-            for queue in queues
-            for step in steps
-        }
-        self.inboxes = "\n".join(
-            f"{boxes[queue, step]}\n{name}" for name, queue, step in self._lists
+        self._arguments = arguments = Arguments(
+            keys, self._link.guard, owner.id, self.queues, transport.steps
         )
-        self._held = keys.held + owner.id
-        names: list[str] = [
-            keys.owners, self._held, keys.seq, keys.revoked, keys.sweep, keys.timer,
-        ]  # fmt: skip
-        for queue in queues:
-            names.append(keys.delayed + queue)
-            names += [keys.list(queue, step) for step in steps]
-            names += [boxes[queue, step] for step in steps]
-        names += self._link.guard
-        self._fetch_head = (len(names), *names, owner.id)
-        self._fetch_tail = (_SWEEP_EVERY, *steps, *queues)
-        self._counts = (len(queues), len(steps))
-        self._commit_head = (
-            4 + len(self._link.guard), self._held, keys.seq, keys.dead_index, keys.queues,
-            *self._link.guard, keys.prefix, keys.sep, keys.delayed, keys.dead, keys.dead_of,
-        )  # fmt: skip
+        places = arguments.places
+        self.inboxes = "\n".join(f"{each.inbox}\n{each.name}" for each in places)
+        self._looked = -_LOOK_EVERY
+        self._kept = False
+        """What it waited for is still waited for, though it has something to run."""
+        self._using = threading.Lock()
         self._wait = ListWait(
             self._link,
-            [(name, boxes[queue, step]) for name, queue, step in self._lists],
+            [(each.name, each.inbox) for each in places],
             [keys.delayed + queue + keys.bell for queue in queues],
         )
         self._next_due = 0.0
         self._drained = False
         """The last look left nothing behind: the next fetch waits without looking again."""
         self._mine = False
-        self._sent: tuple[Any, ...] = ()
         self._committed: Any = None
         self._open: tuple[Any, ...] = ()
         """The arguments of the exchange that was begun and not ended."""
@@ -119,6 +97,10 @@ class RedisConsumer(Consumer):
     # -- fetch -------------------------------------------------------------------------
 
     def fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
+        with self._using:
+            return self._fetch(limit, timeout)
+
+    def _fetch(self, limit: int, timeout: float) -> Sequence[Delivery]:
         if self._spare:
             spare, self._spare = self._spare, []
             return spare
@@ -166,15 +148,31 @@ class RedisConsumer(Consumer):
         """
         if self._closed:
             raise TransportError("this consumer is closed")
-        off = self._wait.calls_off() if soon else []
+        brought = self._brought() if soon else None
+        # Who would take as many at a time may as well be sent them while it runs this one:
+        # to call off the waiting, and to wait anew, takes as long as all else.
+        self._kept = brought is not None and limit >= len(self._arguments.places)
+        off = self._wait.calls_off() if soon and not self._kept else []
         limit, part = _parts(limit)
         known = self._last
         try:
-            self._ask(part, off)
-            return self._taken(limit, part, off)
+            if brought is None:
+                self._ask(part, off)
+                return self._taken(limit, part, off)
+            self._forsake()
+            place, payload = brought
+            self._scripts.send(CLAIM, self._arguments.claims[place], off)
+            claimed = Claimed(self._arguments.places[place].queue, payload)
+            return self._taken(limit, part, off, claimed=claimed)
         except BaseException as exc:
             self._doubt(known, exc)
             raise
+
+    def _brought(self) -> tuple[int, bytes] | None:
+        """The message that has just come, if nothing else is to be looked at."""
+        if self._doubtful or self._next_due or monotonic() - self._looked > _LOOK_EVERY:
+            return None
+        return self._wait.brought
 
     def _doubt(self, known: int, exc: BaseException) -> None:
         """What came meanwhile is ours, and nobody runs it: it is asked for again."""
@@ -186,11 +184,17 @@ class RedisConsumer(Consumer):
 
     def _interrupted(self, exc: BaseException) -> None:
         """After a signal's exception, an answer may still be on its way: to nobody."""
-        if self._wire is not None and not isinstance(exc, CarawayError):
-            self._wire.close()
+        if not isinstance(exc, CarawayError):
+            self._scripts.drop()
 
     def _taken(
-        self, limit: int, part: int, off: Sequence[bytes] = (), *, committed: bool = False
+        self,
+        limit: int,
+        part: int,
+        off: Sequence[bytes] = (),
+        *,
+        claimed: Claimed | None = None,
+        committed: bool = False,
     ) -> list[Delivery]:
         """Read what was asked for; of a commit before it the answer is left in
         ``_committed``."""
@@ -198,11 +202,11 @@ class RedisConsumer(Consumer):
         taken: list[Delivery] = []
         flags = 0
         try:
-            called = [self._read() for _ in off]
             if committed:
-                self._committed = self._read()
+                self._committed = self._scripts.read()
             while True:
-                answer = self._answer(FETCH)
+                called += [self._scripts.read() for _ in off]
+                answer = self._scripts.answer()
                 if not answer[0]:
                     self._wait.abandon()
                     raise OwnerLost(
@@ -221,11 +225,16 @@ class RedisConsumer(Consumer):
                 self._next_due = monotonic() + float(due) if due else 0.0
                 count = sum([len(group[1]) for group in answer[4:]])
                 self._last = max(self._last, answer[3] + count - 1)
+                full = bool(answer[2] & _MORE) if claimed else count >= part
                 part = min(part, limit - len(taken) - count)
-                more = count >= part > 0
+                more = full and part > 0
                 if more:
-                    self._ask(part)
-                taken += deliveries(answer[3], answer[4:], self.queues)
+                    off = self._wait.calls_off() if self._kept else ()
+                    self._kept = False
+                    self._ask(part, off)
+                ready = claimed and claimed.deliveries(answer[3], answer[4:])
+                taken += ready or deliveries(answer[3], answer[4:], self.queues)
+                claimed = None
                 if not more:
                     break
         except OwnerLost:
@@ -237,15 +246,14 @@ class RedisConsumer(Consumer):
             # What was taken is ours, and nobody else would ever run it.
             if not taken:
                 raise
+        self._mine = bool(flags & _TIMER)
+        self._drained = bool(taken) and not (answer[2] & _MORE or self._doubtful or self._next_due)
+        self._kept = self._kept and self._drained
         if self._wait.armed:
             if called:
                 self._wait.called_off(called)
-            elif taken:
+            elif taken and not self._kept:
                 self._wait.disarm()
-        self._mine = bool(flags & _TIMER)
-        self._drained = 0 < len(taken) < limit and not (
-            answer[2] & _MORE or self._doubtful or self._next_due
-        )
         if flags & _SWEEP:
             self._transport.sweep()
         return self._marked(taken, flags) if taken else taken
@@ -255,25 +263,19 @@ class RedisConsumer(Consumer):
         if self._open:
             self._open = ()
             self._doubtful = monotonic() + _DOUBTFUL
-            if self._wire is not None:
-                self._wire.close()
+            self._scripts.drop()
 
     def _ask(self, part: int, before: Sequence[bytes] = ()) -> None:
         self._forsake()
+        self._looked = monotonic()
         doubtful = self._doubtful
         if doubtful and monotonic() > doubtful:
             doubtful = self._doubtful = 0.0
         first = self._first
         if first >= 0:
             self._first = (first + 1) % len(self.queues)
-        self._send(
-            FETCH,
-            (
-                *self._fetch_head, part, *self._counts, first, self._last if doubtful else "",
-                *self._fetch_tail,
-            ),
-            before,
-        )  # fmt: skip
+        known = self._last if doubtful else ""
+        self._scripts.send(FETCH, self._arguments.fetch(part, first, known), before)
 
     def _marked(self, taken: list[Delivery], flags: int) -> list[Delivery]:
         """Only where revocations exist at all, they are looked up."""
@@ -286,26 +288,31 @@ class RedisConsumer(Consumer):
 
     def _committing(self, completions: Sequence[Completion]) -> tuple[list[Tag], tuple[Any, ...]]:
         transport = self._transport
-        return committing(self._commit_head, transport.result_key, transport.prepare, completions)
+        return committing(
+            self._arguments.commit, transport.result_key, transport.prepare, completions
+        )
 
     def commit(self, completions: Sequence[Completion]) -> Sequence[Tag]:
-        return self._commit(*self._committing(completions))
+        tags, command = self._committing(completions)
+        with self._using:
+            return self._commit(tags, command)
 
     def exchange(
         self, completions: Sequence[Completion], limit: int
     ) -> Callable[[], tuple[Sequence[Tag], Sequence[Delivery]]]:
         tags, command = self._committing(completions)
-        if self._closed or self._drained or self._wait.armed or self._spare:
-            late = self._commit(tags, command)
-            return lambda: (late, ())
-        limit, part = _parts(limit)
-        known = self._last
-        try:
-            self._ask(part, [pack("EVALSHA", COMMIT.sha, *command)] if tags else ())
-        except BaseException as exc:
-            self._doubt(known, exc)
-            raise
-        self._open = command
+        with self._using:
+            if self._closed or self._drained or self._wait.armed or self._spare:
+                late = self._commit(tags, command)
+                return lambda: (late, ())
+            limit, part = _parts(limit)
+            known = self._last
+            try:
+                self._ask(part, [pack("EVALSHA", COMMIT.sha, *command)] if tags else ())
+            except BaseException as exc:
+                self._doubt(known, exc)
+                raise
+            self._open = command
         return partial(self._end, tags, command, limit, part, known)
 
     def _end(
@@ -329,7 +336,7 @@ class RedisConsumer(Consumer):
         try:
             if is_unknown_script(self._committed):
                 return self._commit(tags, command), taken
-            return fenced(tags, self._checked(self._committed)), taken
+            return fenced(tags, self._scripts.checked(self._committed)), taken
         except BaseException:
             # What was taken is ours, and nobody else would ever run it.
             self._spare += taken
@@ -338,50 +345,26 @@ class RedisConsumer(Consumer):
     def _commit(self, tags: list[Tag], command: tuple[Any, ...]) -> Sequence[Tag]:
         if not tags:
             return ()
-        if self._wait.armed:
+        if self._wait.armed and not self._kept:
             self._wait.disarm()
         self._forsake()
         try:
-            self._send(COMMIT, command)
-            return fenced(tags, self._answer(COMMIT))
+            self._scripts.send(COMMIT, command)
+            return fenced(tags, self._scripts.answer())
         except BaseException as exc:
             self._interrupted(exc)
             raise
 
-    def _send(self, script: Script, command: tuple[Any, ...], before: Sequence[bytes] = ()) -> None:
-        wire = self._wire
-        if wire is None or self._pid != os.getpid():
-            self._transport.link.check()
-            wire = self._wire = self._link.wire()
-            self._pid = os.getpid()
-        self._sent = command
-        packed = pack("EVALSHA", script.sha, *command)
-        wire.send(b"".join((*before, packed)) if before else packed, _PATIENCE)
-
-    def _read(self) -> Any:
-        wire = self._wire
-        assert wire is not None
-        return wire.read(_PATIENCE)
-
-    def _answer(self, script: Script) -> Any:
-        answer = self._read()
-        if is_unknown_script(answer):
-            wire = self._wire
-            assert wire is not None
-            wire.send(pack("EVAL", script.source, *self._sent), _PATIENCE)
-            answer = self._read()
-        return self._checked(answer)
-
-    def _checked(self, answer: Any) -> Any:
-        """An answer that is no error."""
-        if isinstance(answer, Exception):
-            wire = self._wire
-            if wire is not None and said(answer).startswith(GONE):
-                wire.close()  # the next one leads to where the master is now
-            raise translate(answer, self._link.place) from answer
-        return answer
-
     # -- the rest ----------------------------------------------------------------------
+
+    def recede(self) -> None:
+        # Whoever has the lock is at work here, and so runs nothing.
+        if self._wait.armed and self._using.acquire(blocking=False):
+            try:
+                self._kept = self._drained = False
+                self._wait.disarm()
+            finally:
+                self._using.release()
 
     def wake(self) -> None:
         self._wait.wake()
@@ -392,19 +375,19 @@ class RedisConsumer(Consumer):
         self._wait.close()
 
     def close(self) -> None:
-        if self._closed and self._wire is None:
+        if self._closed and self._scripts.wire is None:
             return
         self._closed = True
-        wire, self._wire = self._wire, None
-        if self._pid != os.getpid():
+        if not self._scripts.mine():
+            self._scripts.wire = None
             return
         try:
             clean = self._wait.disarm()
             self._wait.close()
             self._transport.give_back(self.owner.id, clean=clean)
         finally:
-            if wire is not None:
-                wire.close()
+            self._scripts.drop()
+            self._scripts.wire = None
             self._on_close(self)
 
 

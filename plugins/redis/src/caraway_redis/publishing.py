@@ -10,6 +10,7 @@ import msgspec
 
 from caraway.message import Publication
 from caraway.protocol.envelope import encode
+from caraway_redis.waiting_lists import ring
 from caraway_redis.wires import pack
 
 if TYPE_CHECKING:
@@ -117,11 +118,9 @@ class Envelopes:
                 spans.append((begin, at))
                 if due - self._clock() < SOON:
                     # Who waits doesn't know of it yet.
-                    bell = name + self._keys.bell
-                    packed.append(pack("LPUSH", bell, "1"))
-                    packed.append(pack("LTRIM", bell, 0, 0))
-                    packed.append(pack("EXPIRE", bell, 10))
-                    spans += [(at, at)] * 3
+                    ringing = ring(name + self._keys.bell)
+                    packed += ringing
+                    spans += [(at, at)] * len(ringing)
                 continue
             while at < end and rows[at][1] == name and not rows[at][3] and at - begin < 1000:
                 at += 1

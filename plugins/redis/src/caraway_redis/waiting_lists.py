@@ -28,19 +28,28 @@ again instead."""
 _LOOK_EVERY = 0.1
 _REFUSED = 2.0
 """Seconds for which nobody waits where the server has no memory left."""
+_BELL = 10
+"""Seconds after which a bell that nobody hears is gone."""
 _PATIENCE = 5.0
 """Seconds for an answer that must be on its way."""
+
+
+def ring(bell: str) -> list[bytes]:
+    """Commands that wake one of those who wait."""
+    return [pack("LPUSH", bell, "1"), pack("LTRIM", bell, 0, 0), pack("EXPIRE", bell, _BELL)]
 
 
 class _Line:
     """A connection, and what it waits for: a list, or all bells."""
 
-    __slots__ = ("armed", "asked", "box", "client", "names", "owed", "wire")
+    __slots__ = ("armed", "asked", "box", "client", "names", "owed", "place", "wire")
+    # place: of its list in the order of serving.
     # box: empty for bells, whose values mean nothing.
     # owed: it was called off, and the empty answer to that is still to be read.
 
-    def __init__(self, names: Sequence[str], box: str = "") -> None:
+    def __init__(self, names: Sequence[str], place: int = -1, box: str = "") -> None:
         self.names = names
+        self.place = place
         self.box = box
         self.wire: Wire | None = None
         self.client = 0
@@ -55,6 +64,10 @@ class ListWait:
         link: makes connections.
         lists: (list, inbox) in the order of serving.
         bells: lists that are rung when there is something to look for.
+
+    Attributes:
+        brought: if the last wait ended with one message, moved to its inbox, and nothing
+            else: the place of its list, and the message.
     """
 
     def __init__(
@@ -62,13 +75,15 @@ class ListWait:
     ) -> None:
         self._link = link
         self._boxes = [(name, box) for name, box in lists]
-        lines = [_Line((name,), box) for name, box in lists] + [_Line(bells)]
+        lines = [_Line((name,), place, box) for place, (name, box) in enumerate(lists)]
+        lines.append(_Line(bells))
         self._lines = lines if len(lines) <= MOST + 1 else []
         self._waker = Waker()
         self._peek = False
         self._doubtful = 0.0
         self._refused = 0.0
         self.armed = False
+        self.brought: tuple[int, bytes] | None = None
 
     def wait(self, timeout: float) -> tuple[bool, bool]:
         """Wait for a message or a wake.
@@ -86,14 +101,20 @@ class ListWait:
             self._arm()
         lines = {line.wire.fileno(): line for line in self._lines if line.wire is not None}
         wakes = self._waker.fileno()
-        came = woken = False
+        woken = False
+        came: list[tuple[_Line, Any]] = []
+        self.brought = None
         for number in readable((wakes, *lines), timeout):
             if number == wakes:
                 woken = True
                 self._waker.drain()
             else:
-                came = self._answered(lines[number]) or came
-        return came or looking, woken
+                answer = self._answered(lines[number])
+                if answer is not None:
+                    came.append((lines[number], answer))
+        if len(came) == 1 and came[0][0].box and not self._peek:
+            self.brought = came[0][0].place, came[0][1]
+        return bool(came) or looking, woken
 
     def _arm(self) -> None:
         now = monotonic()
@@ -153,15 +174,15 @@ class ListWait:
                 self._drop(line)
             raise
 
-    def _answered(self, line: _Line) -> bool:
-        """Read a line's answer; True if it was a message.
+    def _answered(self, line: _Line) -> Any:
+        """Read a line's answer: a message, or None.
 
         Raises:
             OperationalError: it was an error, or none came.
         """
         wire = line.wire
         if wire is None:
-            return False
+            return None
         try:
             answer = wire.read(_PATIENCE)
         except OperationalError:
@@ -174,9 +195,9 @@ class ListWait:
             if isinstance(error, StoreFull):
                 # Moving is refused, though not what a fetch does: so look by ourselves.
                 self._refused = monotonic() + _REFUSED
-                return False
+                return None
             raise error from answer
-        return answer is not None
+        return answer
 
     # -- calling off -------------------------------------------------------------------
 
@@ -188,8 +209,8 @@ class ListWait:
         return [pack("CLIENT", "UNBLOCK", line.client) for line in self._lines if line.armed]
 
     def called_off(self, answers: Sequence[Any]) -> list[_Line]:
-        """What the server said to `calls_off`.  Returns the lines that had moved something
-        to their inboxes."""
+        """What the server said to `calls_off`.  Returns the lines that were answered before:
+        something is in their inboxes, or a bell was rung."""
         self.armed = False
         late = []
         waiting = [line for line in self._lines if line.armed]
@@ -199,7 +220,7 @@ class ListWait:
                     # Its empty answer is on its way: read when it is to wait again, and
                     # not while there is something to run.
                     line.armed, line.owed = False, True
-                elif self._caught(line) and line.box:
+                elif self._caught(line):
                     late.append(line)
             except OperationalError:
                 # What it may have moved lies in the inbox, for the next fetch.
@@ -218,7 +239,7 @@ class ListWait:
             if self._link.call("CLIENT", "UNBLOCK", line.client) == 1:
                 line.armed, line.owed = False, True
                 return False
-        return self._answered(line)
+        return self._answered(line) is not None
 
     def disarm(self) -> bool:
         """Call off what is still waited for, and return to the lists what came meanwhile;
@@ -232,8 +253,11 @@ class ListWait:
             try:
                 answers = self._link.answers(commands, len(commands)) if commands else ()
                 late = self.called_off(answers)
-                if late:
-                    self._return([(line.names[0], line.box) for line in late])
+                self._return(
+                    [(line.names[0], line.box) for line in late if line.box],
+                    # Heard here, by somebody who has something else to do.
+                    [bell for line in late if not line.box for bell in line.names],
+                )
             except OperationalError:
                 self.fail()
         return monotonic() > self._doubtful
@@ -254,9 +278,12 @@ class ListWait:
         if not self._peek and self._lines:
             self._return(self._boxes)
 
-    def _return(self, boxes: Sequence[tuple[str, str]]) -> None:
-        moves = [pack("LMOVE", box, name, "LEFT", "RIGHT") for name, box in boxes]
-        self._link.exchange(moves, len(moves))
+    def _return(self, boxes: Sequence[tuple[str, str]], bells: Sequence[str] = ()) -> None:
+        commands = [pack("LMOVE", box, name, "LEFT", "RIGHT") for name, box in boxes]
+        for bell in bells:
+            commands += ring(bell)
+        if commands:
+            self._link.exchange(commands, len(commands))
 
     def _drop(self, line: _Line) -> None:
         if line.armed:
