@@ -33,7 +33,6 @@ class Arguments:
     Attributes:
         places: all lists, in the order of serving.
         held: key of what the owner holds.
-        claims: for each place, those of ``claim.lua``.
         commit: the first of those of ``commit.lua``.
     """
 
@@ -55,19 +54,15 @@ class Arguments:
         common = (keys.owners, held, keys.seq, keys.revoked)
 
         names = [*common, *lists, *inboxes, *guard]
-        head = (len(names), *names, owner, len(lists))
-        self.claims: list[tuple[Any, ...]] = [
-            (*head, number, f"{each.step}\n{each.queue}\n", queues.index(each.queue))
-            for number, each in enumerate(self.places, 1)
-        ]
+        self._claim_head = (len(names), *names, owner, len(lists))
 
         names = [*common, keys.sweep, keys.timer]
         for number, queue in enumerate(queues):
             own = slice(number * len(steps), (number + 1) * len(steps))
             names += [keys.delayed + queue, *lists[own], *inboxes[own]]
         names += guard
-        self._head = (len(names), *names, owner)
-        self._tail = (_SWEEP_EVERY, *steps, *queues)
+        self._fetch_head = (len(names), *names, owner)
+        self._fetch_tail = (_SWEEP_EVERY, *steps, *queues)
         self._counts = (len(queues), len(steps))
 
         self.commit: tuple[Any, ...] = (
@@ -83,4 +78,14 @@ class Arguments:
             first: the queue to serve first; -1 for the given order.
             known: tag after which what is held is unknown here; "" if none is.
         """
-        return (*self._head, limit, *self._counts, first, known, *self._tail)
+        return (*self._fetch_head, limit, *self._counts, first, known, *self._fetch_tail)
+
+    def claim(self, place: int) -> tuple[Any, ...]:
+        """Those of ``claim.lua``.
+
+        Args:
+            place: position in ``places`` of the list of which something came.
+        """
+        came = self.places[place]
+        index = place // self._counts[1]
+        return (*self._claim_head, place + 1, f"{came.step}\n{came.queue}\n", index)

@@ -119,6 +119,7 @@ class RedisConsumer(Consumer):
                 self._drained = self._wait.armed and not (self._doubtful or self._next_due)
                 return ()
             came, woken = self._wait.wait(self._until_due(left))
+            self._kept = False
             if woken and not came:
                 # Whoever wakes us has something else to do: nothing may be sent to us
                 # meanwhile that others could run.
@@ -161,7 +162,7 @@ class RedisConsumer(Consumer):
                 return self._taken(limit, part, off)
             self._forsake()
             place, payload = brought
-            self._scripts.send(CLAIM, self._arguments.claims[place], off)
+            self._scripts.send(CLAIM, self._arguments.claim(place), off)
             claimed = Claimed(self._arguments.places[place].queue, payload)
             return self._taken(limit, part, off, claimed=claimed)
         except BaseException as exc:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from caraway.builtin.sqlite.doorbell import Doorbell, ring
 from caraway.message import StoredResult
 
@@ -122,3 +124,20 @@ def test_waiters_for_one_for_many_and_for_others_are_woken_by_one_result(bench: 
         thread.join(30)
     assert found == {"one": {"t"}, "few": {"t"}, "many": {"t"}}
     assert bench.sql("SELECT count(*) FROM watcher") == [(0,)]
+
+
+def test_a_bell_is_kept_whatever_a_signal_interrupts(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its socket is left open."""
+    backend = bench.backend()
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backend, "_unwatch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        backend.wait(["a", "b"], 0.01)
+    assert len(backend._open()._bells) == 1
+    monkeypatch.undo()
+    assert backend.wait(["a", "b"], 0.01) == {}

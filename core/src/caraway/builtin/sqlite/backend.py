@@ -125,10 +125,12 @@ class SqliteBackend(Backend):
                     return found
         finally:
             # The one who stored the only result took us off the list.
-            if watched and not (len(task_ids) == 1 and found) and not store.closed:
-                with contextlib.suppress(TransportError):
-                    self._unwatch(bell.port)
-            store.return_bell(bell)
+            try:
+                if watched and not (len(task_ids) == 1 and found) and not store.closed:
+                    with contextlib.suppress(TransportError):
+                        self._unwatch(bell.port)
+            finally:  # a signal's exception may come here, too
+                store.return_bell(bell)
 
     def _watch(self, task_ids: Sequence[str], port: int) -> None:
         until = self._clock() + _WATCH + 60.0
