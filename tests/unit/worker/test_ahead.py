@@ -13,9 +13,7 @@ from caraway.worker.attendant import Attendant, try_commit
 from caraway.worker.lane import Lane
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED
 
-from .test_lane import Case, case, inline
-
-__all__ = ["case"]
+from .lane_kit import Case, inline
 
 
 class Broker:
