@@ -257,6 +257,7 @@ def test_a_key_of_another_type_is_told_and_the_message_stays(
     client.set(held, "mine", px=60_000)
     with pytest.raises(Exception, match="WRONGTYPE"):
         consumer.fetch(10, 5.0)
+    assert not waiting(client), "whoever can't take it is sent no more"
     client.delete(held)
     taken = consumer.fetch(10, 5.0)
     assert bodies(taken) == [b"a"]

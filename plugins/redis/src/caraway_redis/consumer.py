@@ -181,6 +181,9 @@ class RedisConsumer(Consumer):
         self._doubtful = monotonic() + _DOUBTFUL
         if isinstance(exc, TransportUnavailable):
             self._wait.fail()
+        elif self._kept and isinstance(exc, Exception):
+            self._wait.disarm()
+        self._kept = False
         self._interrupted(exc)
 
     def _interrupted(self, exc: BaseException) -> None:
