@@ -23,6 +23,7 @@ import shutil
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def measure(case: str, count: int) -> dict[str, float]:
     elif case == "due":
         # long enough that all are stored before the first is due
         due = time.time() + 10 + count / 20_000
-        fill(side, count, due - time.time())
+        fill(side, count, datetime.fromtimestamp(due, UTC))
     elif case == "queued":
         fill(side, count)
     found = {"fill": time.perf_counter() - begin}
@@ -91,9 +92,10 @@ def store_bytes() -> int:
     return sum(path.stat().st_size for path in Path(".caraway").glob("*.db*"))
 
 
-def fill(side: CarawaySide, count: int, countdown: float = 0.0) -> None:
+def fill(side: CarawaySide, count: int, eta: datetime | None = None) -> None:
     """Queue so many, with a mark after each tenth and one at the start."""
-    options = {"countdown": countdown} if countdown else {}
+    # Not a countdown, which begins anew with each: the last would be due much later.
+    options = {"eta": eta} if eta else {}
     side.publish_mark("start", **options)
     for part in range(10):
         side.publish_many(count // 10 - 1, **options)
