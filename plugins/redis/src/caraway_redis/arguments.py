@@ -32,7 +32,6 @@ class Arguments:
 
     Attributes:
         places: all lists, in the order of serving.
-        held: key of what the owner holds.
         commit: the first of those of ``commit.lua``.
     """
 
