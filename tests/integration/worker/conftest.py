@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,6 +157,7 @@ class Site:
         self.path = path
         (path / "site_app.py").write_text(textwrap.dedent(APP))
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.listeners: list[tuple[Any, threading.Thread]] = []
         self.env = dict(os.environ)
         from caraway import Caraway
 
@@ -177,11 +179,25 @@ class Site:
         self.workers.append(process)
         return process
 
+    def hear(self, **handlers: Callable[[dict[str, Any]], Any]) -> None:
+        """Call these with events (``all``: with all of them) until the site is stopped."""
+        named = {kind.replace("_", "-"): handler for kind, handler in handlers.items()}
+        if "all" in named:
+            named["*"] = named.pop("all")
+        receiver = self.app.events.Receiver(handlers=named)
+        thread = threading.Thread(target=receiver.capture, daemon=True)
+        self.listeners.append((receiver, thread))
+        thread.start()
+
     @property
     def log(self) -> str:
         return (self.path / "worker.log").read_text()
 
     def stop(self) -> None:
+        # Also after a test that failed: what reads a store must not outlive it.
+        for receiver, thread in self.listeners:
+            receiver.stop()
+            thread.join(20)
         for process in self.workers:
             if process.poll() is None:
                 process.terminate()

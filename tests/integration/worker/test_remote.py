@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -114,9 +113,7 @@ def test_stamps_are_revoked_in_lanes_that_start_later_too(
 
 def test_monitors_see_workers_and_their_tasks(site: Any, wait_until: Callable[..., Any]) -> None:
     state = site.app.events.State()
-    receiver = site.app.events.Receiver(handlers={"*": state.event})
-    listener = threading.Thread(target=receiver.capture, daemon=True)
-    listener.start()
+    site.hear(all=state.event)
     worker = site.worker("-c", "2", "-E", "--heartbeat-interval", "0.5")
     ready(site, wait_until, 2)
     done = site.send("add", 1, 2)
@@ -138,8 +135,6 @@ def test_monitors_see_workers_and_their_tasks(site: Any, wait_until: Callable[..
     assert state.task_count == 3
     worker.send_signal(signal.SIGQUIT)
     wait_until(lambda: not state.workers)
-    receiver.stop()
-    listener.join(20)
 
 
 def test_solo_workers_talk_too(site: Any, wait_until: Callable[..., Any]) -> None:
@@ -150,9 +145,7 @@ def test_solo_workers_talk_too(site: Any, wait_until: Callable[..., Any]) -> Non
         state.event(event)
         told.append((event["type"], event.get("uuid")))
 
-    receiver = site.app.events.Receiver(handlers={"*": hear})
-    listener = threading.Thread(target=receiver.capture, daemon=True)
-    listener.start()
+    site.hear(all=hear)
     site.worker("-P", "solo", "--heartbeat-interval", "0.2")
     control = site.app.control
     ready(site, wait_until, 1)
@@ -166,8 +159,6 @@ def test_solo_workers_talk_too(site: Any, wait_until: Callable[..., Any]) -> Non
     assert list(state.alive_workers())
     control.add_consumer("more", reply=True, timeout=20)
     assert site.send("add", 1, 1, queue="more").get(timeout=20) == 2
-    receiver.stop()
-    listener.join(20)
 
 
 def test_the_command_line_reaches_workers_and_commands_of_ones_own(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,19 +15,15 @@ Wait = Callable[..., Any]
 
 
 @pytest.fixture
-def revoked(site: Any) -> Iterator[dict[str, Any]]:
+def revoked(site: Any) -> dict[str, Any]:
     """Events ``task-revoked`` as they come: id -> (terminated, signum)."""
     heard: dict[str, Any] = {}
 
     def hear(event: dict[str, Any]) -> None:
         heard[event["uuid"]] = (event["terminated"], event["signum"])
 
-    receiver = site.app.events.Receiver(handlers={"task-revoked": hear})
-    listener = threading.Thread(target=receiver.capture, daemon=True)
-    listener.start()
-    yield heard
-    receiver.stop()
-    listener.join(20)
+    site.hear(task_revoked=hear)
+    return heard
 
 
 def is_revoked(result: Any) -> None:

@@ -72,6 +72,9 @@ class SoloWorker:
         self._executor = executor
         self._lane: Lane | None = None
         self._attendant: Attendant | None = None
+        # What stands and who obeys change together: control's thread may tell a lane something
+        # while it starts, and what that one misses nobody would tell it again.
+        self._telling = threading.RLock()
         self.orders = Orders()
         self.autoscaler: Any = None
         self.heart: Heart | None = None
@@ -101,21 +104,22 @@ class SoloWorker:
         return 0 if code in (LOST, RECYCLE) else code
 
     def _run_lane(self, guardian: Any) -> int:
-        owner = msgspec.structs.replace(self.template.owner, id=new_owner_id(), pid=os.getpid())
-        config = msgspec.structs.replace(self.template, owner=owner)
         board = self.board.lane(0)
         board.clear()
-        lane = Lane(self.app, self._executor, config, board)
-        self._lane = lane
+        with self._telling:
+            owner = msgspec.structs.replace(self.template.owner, id=new_owner_id(), pid=os.getpid())
+            config = msgspec.structs.replace(self.template, owner=owner)
+            self._lane = lane = Lane(self.app, self._executor, config, board)
         if self.stopping:
             lane.stop()
         _handle_signals(self)
         if self.stopping or not open_lane(lane, lambda: True):
             return 1 if not self.stopping else 0
         guardian.watch(owner.id)
-        self._attendant = attendant = Attendant(lane, None, enforce_hard=True)
-        for order in self.orders:
-            attendant.obey(order)
+        attendant = Attendant(lane, None, enforce_hard=True)
+        with self._telling:
+            attendant.follow([*self.orders, {"do": "events", "on": self.template.events}])
+            self._attendant = attendant
         attendant.start()
         ours, theirs = Channel.pair()
         theirs.close()
@@ -126,6 +130,8 @@ class SoloWorker:
         try:
             return lane.run()
         finally:
+            with self._telling:
+                self._attendant = None
             attendant.end()
             self.lanes.pop(0, None)
             process.channel.close()
@@ -175,9 +181,10 @@ class SoloWorker:
 
     def tell_lanes(self, **message: Any) -> None:
         """Have the lane's attendant obey; what stands holds for later lanes, too."""
-        self.orders.keep(message)
-        if self._attendant is not None:
-            self._attendant.obey(message)
+        with self._telling:
+            self.orders.keep(message)
+            if self._attendant is not None:
+                self._attendant.obey(message)
 
     def terminate(self, task_ids: set[str], signum: int) -> None:
         """Raise in these tasks what the signal stands for; nobody can be killed here."""
@@ -191,13 +198,15 @@ class SoloWorker:
 
     def set_events(self, on: bool) -> None:  # noqa: FBT001 - a switch
         """Have the lane publish events of tasks, or not."""
-        self.template = msgspec.structs.replace(self.template, events=on)
-        self.tell_lanes(do="events", on=on)
+        with self._telling:
+            self.template = msgspec.structs.replace(self.template, events=on)
+            self.tell_lanes(do="events", on=on)
 
     def set_queues(self, queues: tuple[Queue, ...]) -> None:
         """Consume other queues, after what runs."""
-        self.template = msgspec.structs.replace(self.template, queues=queues)
-        self.recycle()
+        with self._telling:
+            self.template = msgspec.structs.replace(self.template, queues=queues)
+            self.recycle()
 
     def resize(self, target: int) -> int:
         """A solo worker has one lane."""
