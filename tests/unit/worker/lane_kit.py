@@ -85,10 +85,11 @@ class Case:
     def lane(self, executor: Executor | None = None, **config: Any) -> tuple[Lane, Held]:
         held = executor or Held()
         owner = Owner(id=new_owner_id(), worker="lane@test")
+        config = {"queues": tuple(self.app.queues()), **config}
         made = Lane(
             self.app,
             held,
-            LaneConfig(index=0, owner=owner, queues=tuple(self.app.queues()), **config),
+            LaneConfig(index=0, owner=owner, **config),
             Board(1, held.slots).lane(0),
         )
         made.open()

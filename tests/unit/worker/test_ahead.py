@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from caraway.builtin.memory.consumer import MemoryConsumer
 from caraway.errors import OwnerLost, TransportUnavailable
 from caraway.message import Completion
-from caraway.worker.attendant import Attendant, try_commit
+from caraway.worker.attendant import BUSY, CALM, STEADY, Attendant, try_commit
 from caraway.worker.lane import Lane
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED
 
@@ -181,6 +182,7 @@ def test_a_stop_gives_back_what_was_fetched_ahead(case: Case) -> None:
 def test_the_attendant_commits_what_a_long_task_holds_up(case: Case) -> None:
     lane = inline(case)
     attendant = Attendant(lane, None)
+    assert attendant.rest() == CALM
     seen: list[Any] = []
     _, results = deep(case, lane, 100)
 
@@ -189,6 +191,7 @@ def test_the_attendant_commits_what_a_long_task_holds_up(case: Case) -> None:
         if not seen and lane.pending is not None and lane.pending.commits[0]:
             (running,) = [j for j in lane.in_flight.values() if j.started and not j.seconds]
             before = sum(case.depths())
+            assert attendant.rest() == STEADY
             attendant._look(running.started + 0.03)  # what has ended is committed
             assert lane.pending is None
             assert lane.ahead
@@ -197,6 +200,7 @@ def test_the_attendant_commits_what_a_long_task_holds_up(case: Case) -> None:
             attendant._look(running.started + 1.0)  # what waits is given back
             assert not lane.ahead
             assert case.depths()[1] == 1, "it alone is held"
+            assert attendant.rest() == BUSY
             seen.append(before)
         return n
 
@@ -256,6 +260,16 @@ def test_a_lane_with_few_tasks_to_run_is_not_ahead(case: Case) -> None:
     assert not broker.beside
     assert case.depths() == (10, 0)
     assert [r.result for r in results[:90]] == list(range(90))
+
+
+def test_only_where_a_lane_can_be_ahead_of_one_queue_it_takes_so_many(
+    case: Case, monkeypatch: Any
+) -> None:
+    assert not inline(case).pace.patient
+    monkeypatch.setattr(MemoryConsumer, "exchange", lambda *_: None)
+    assert inline(case).pace.patient
+    assert not case.lane()[0].pace.patient, "its executor has many slots"
+    assert not inline(case, queues=tuple(case.app.queues(["celery", "more"]))).pace.patient
 
 
 def test_what_is_acknowledged_early_is_not_fetched_ahead(case: Case) -> None:

@@ -50,9 +50,9 @@ def test_a_new_share_changes_the_limits_that_are_kept() -> None:
     intake = Intake(app, Board(1, 1).lane(0), replace(config, rate_share=1.0), None, None)  # type: ignore[arg-type]
     intake.plan("slow")
 
-    intake.set_share(0.5)
+    intake.limits.set_share(0.5)
 
-    gate = intake._gates["slow"]
+    gate = intake.limits.gates["slow"]
     assert gate is not None
     gate.delay("a", 100.0)
     assert gate.delay("b", 100.0) == 0.5

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from caraway.message import Delivery, Message
 from caraway.worker.intake import LINGER, MAX_BYTES, Pace
 
 
@@ -91,6 +94,35 @@ def test_behind_many_full_batches_twice_as_much_is_fetched() -> None:
     assert pace.want(0) == 50
     # Nothing came at all.
     assert pace.want(0) == 25
+
+
+def fetched(pace: Pace, *priorities: int) -> int:
+    """A turn that brings what was wanted, of these priorities in turn; returns how many."""
+    pace.observe(50, 0.1, 100)
+    wanted = pace.want(0)
+    each = itertools.cycle(priorities)
+    pace.meet([Delivery(Message(b""), n, "q", priority=next(each)) for n in range(wanted)])
+    return wanted
+
+
+def test_where_nothing_waits_for_it_four_times_as_much_is_fetched_in_the_end() -> None:
+    pace = Pace(slots=1, limit=1024, horizon=0.05)
+    pace.patient = True
+    sizes = [fetched(pace, 3) for _ in range(24)]
+    assert sizes == sorted(sizes)
+    assert sorted(set(sizes[2:])) == [25, 50, 100]
+    pace.meet([])
+    assert fetched(pace, 3) == 25, "the queue has shown its end"
+
+
+@pytest.mark.parametrize("second", [(5,), (3, 5)])
+def test_what_may_be_overtaken_is_fetched_less_far_ahead(second: tuple[int, ...]) -> None:
+    pace = Pace(slots=1, limit=1024, horizon=0.05)
+    pace.patient = True
+    for _ in range(24):
+        fetched(pace, 3)
+    fetched(pace, *second)
+    assert {fetched(pace, 3) for _ in range(24)} == {50}
 
 
 @pytest.mark.parametrize("body", [100, 200_000])

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from caraway.worker.job import TaskJob
     from caraway.worker.lane import Lane
 
-_BUSY, _CALM = 0.05, 0.25
-"""Seconds between two looks while something runs, and while nothing does."""
+BUSY, STEADY, CALM = 0.05, 0.1, 0.25
+"""Seconds between two looks while something runs, while a long queue of short tasks is worked
+off, and while nothing runs.  Each takes the interpreter from the task that runs."""
 _PROMPT = 0.02
 """A result that waits longer than this behind a running task is committed at once."""
 
@@ -64,6 +65,7 @@ class Attendant(threading.Thread):
         self._renewed = monotonic()
         self._reported = 0.0
         self._told = 0
+        self._long = False  # what ran at the last look had run for long
         self._insist_after: dict[Any, float] = {}
         self._doomed: list[TaskJob] = []
 
@@ -76,16 +78,23 @@ class Attendant(threading.Thread):
                 self._lane.log().warning("attendant: %s", exc)
             except Exception:  # noqa: BLE001 - see above
                 self._lane.log().exception("attendant")
-                self._stopped.wait(_CALM)
+                self._stopped.wait(CALM)
 
     def _attend(self) -> None:
-        self.listen(_BUSY if self._lane.in_flight else _CALM)
+        self.listen(self.rest())
         now = monotonic()
         if self._orphan:
             self._renew(now)
         elif now - self._reported >= 1.0:
             self._report(now)
         self._look(now)
+
+    def rest(self) -> float:
+        """Seconds until the next look, if nothing is heard before."""
+        lane = self._lane
+        if not lane.in_flight:
+            return CALM
+        return STEADY if lane.pace.deep and not self._long else BUSY
 
     def end(self) -> None:
         """Stop attending."""
@@ -144,9 +153,9 @@ class Attendant(threading.Thread):
         elif what == "rate_limit":
             plan = lane.intake.plan(message["task"])
             if plan is not None:
-                lane.intake.set_rate(message["task"], message["rate"])
+                lane.intake.limits.set_rate(message["task"], message["rate"])
         elif what == "share":
-            lane.intake.set_share(float(message["share"]))
+            lane.intake.limits.set_share(float(message["share"]))
         elif what == "time_limit":
             plan = lane.intake.plan(message["task"])
             if plan is not None:
@@ -206,6 +215,7 @@ class Attendant(threading.Thread):
                 self._doomed.remove(job)
             else:
                 self._insist(job, now, terminated_by(job.signum) if job.signum else Terminated)
+        self._long = longest >= LONG
         if ages and not lane.executor.inline:
             self._share(ages)
         if longest and lane.executor.inline:

@@ -2,7 +2,7 @@
 
 A lane should fetch what it will run within a few milliseconds: less, and each batch's
 round trips weigh on every task; more, and messages wait behind a slow task while other
-lanes are idle.
+lanes are idle.  Behind a long queue there is work for everybody, and it may be more.
 
 Verdicts come from `caraway.worker.admission`; here is what they lead to: a job, or a
 completion for the next commit.
@@ -11,6 +11,7 @@ completion for the next commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -24,7 +25,7 @@ from caraway.request import Request
 from caraway.worker.admission import EXPIRED, Verdict, judge, stamped
 from caraway.worker.board import INTEGER, int_mark, mark_of
 from caraway.worker.job import TaskJob, TaskPlan, read_limits
-from caraway.worker.limits import RateGate
+from caraway.worker.limits import RateGates
 from caraway.worker.orders import forget_oldest
 from caraway.worker.started import acknowledged, store_started
 from caraway.worker.unrun import check, park, without_running
@@ -36,11 +37,15 @@ if TYPE_CHECKING:
     from caraway.worker.lane_config import LaneConfig
 
 _NO_LIMITS = [None, None]
+_priority_of = attrgetter("priority")
 _SMOOTHING = 0.3
 """Weight of the newest batch in the moving average."""
 _DEEP = 8
 """Full batches in a row after which a queue is taken to be long: then twice as much is
-fetched at a time."""
+fetched at a time.  After twice as many, it may be `_MOST` times as much."""
+_MOST = 4
+"""A batch after one of computing tasks costs about 1.5 ms, however small: of a few hundred
+that is little."""
 _GROWTH = 4
 """A batch is at most this many times the last one: one guess must not take all."""
 LONG = 0.05
@@ -49,13 +54,13 @@ QUICK = 0.001
 """Tasks of fewer seconds end faster than more of them can be fetched."""
 LINGER = 0.002
 """Most seconds for which outcomes gather."""
-SMALL = 2048
-"""Bytes of a body that is read beforehand: see docs/explanation/benchmarks.md, "Cold and warm".
-What can be done for a batch at once costs a fraction of what it costs between two tasks."""
 _LIGHT = 4 * 1024 * 1024
 """Bytes of a batch's bodies beyond which one batch at a time is enough."""
 MAX_BYTES = 32 * 1024 * 1024
 """Most bytes of a batch's bodies, measured by those before."""
+SMALL = 2048
+"""Bytes of a body that is read beforehand: see docs/explanation/benchmarks.md, "Cold and warm".
+What can be done for a batch at once costs a fraction of what it costs between two tasks."""
 
 
 class Pace:
@@ -70,6 +75,9 @@ class Pace:
 
     Attributes:
         deep: the queue is long: many full batches came in a row, and not of large bodies.
+        patient: nothing overtakes what comes, and owners share what is left: so nothing
+            waits for long because much is fetched at a time.  False until it is set; ends
+            with the first message that has another priority than those before.
     """
 
     __slots__ = (
@@ -77,11 +85,13 @@ class Pace:
         "_bytes",
         "_full",
         "_last",
+        "_priority",
         "_seconds",
         "_wanted",
         "deep",
         "horizon",
         "limit",
+        "patient",
         "slots",
     )
 
@@ -94,7 +104,16 @@ class Pace:
         self._bytes = 0.0
         self._last = 1
         self._full = self._wanted = 0
-        self.deep = False
+        self._priority: int | None = None
+        self.deep = self.patient = False
+
+    def meet(self, deliveries: Sequence[Delivery]) -> None:
+        """Learn from what a fetch brought."""
+        if self.patient and deliveries:
+            if self._priority is None:
+                self._priority = deliveries[0].priority
+            self.patient = set(map(_priority_of, deliveries)) == {self._priority}
+        self.met(len(deliveries))
 
     def met(self, count: int) -> None:
         """Learn from a fetch how many came."""
@@ -141,8 +160,9 @@ class Pace:
         if not self._seconds or self._seconds >= LONG:
             ahead = 0
         else:
-            # Behind many full batches there is work for everybody.
-            horizon = self.horizon * 2 if self.deep else self.horizon
+            horizon = self.horizon
+            if self.deep:  # behind many full batches there is work for everybody
+                horizon *= _MOST if self.patient and self._full >= 2 * _DEEP else 2
             ahead = int(horizon / self._seconds * self.slots)
         target = max(free, min(ahead - in_flight, self._last * _GROWTH))
         if free > self.slots // 2 and self.slots > 1 and self._seconds > QUICK:
@@ -191,9 +211,7 @@ class Intake:
         self._loads = content_loader(app.registry, app.conf.accept_content)
         self._tasks = app.tasks
         self._plans: dict[str, TaskPlan] = {}
-        self._gates: dict[str, RateGate | None] = {}
-        self._rates: dict[str, float] = {}
-        self._share = config.rate_share
+        self.limits = RateGates(config.rate_share, off=app.conf.worker_disable_rate_limits)
         # As Celery: times without an offset are UTC's, unless that is turned off.
         self._zone = None if app.conf.enable_utc else app.timezone
         self._watch: Callable[[TaskPlan], Any] | None = None
@@ -209,7 +227,7 @@ class Intake:
         if plan is None and name in self._tasks:
             plan = TaskPlan(self._app, self._tasks[name], self._board, self._config.owner.worker)
             self._plans[name] = plan
-            self.set_rate(name, plan.rate)
+            self.limits.set_rate(name, plan.rate)
             if self._watch is not None:
                 self._watch(plan)
         return plan
@@ -220,25 +238,6 @@ class Intake:
         if each is not None:
             for plan in list(self._plans.values()):
                 each(plan)
-
-    def set_rate(self, name: str, rate: str | float | None) -> None:
-        """Set a task's rate limit, ``"10/m"`` or a number a second; None or 0 for none.
-
-        Has no effect with ``worker_disable_rate_limits``.
-        """
-        from caraway.ratelimit import parse_rate
-
-        per_second = 0.0 if self._app.conf.worker_disable_rate_limits else parse_rate(rate)
-        self._rates[name] = per_second
-        share = per_second * self._share
-        self._gates[name] = RateGate(share) if share > 0 else None
-
-    def set_share(self, share: float) -> None:
-        """Set this lane's share of the worker's rate limits, between 0 and 1."""
-        self._share = share
-        for name, per_second in list(self._rates.items()):
-            if per_second > 0:
-                self._gates[name] = RateGate(per_second * share)
 
     def revoke(self, task_ids: Sequence[str]) -> None:
         """Have these not run."""
@@ -258,7 +257,7 @@ class Intake:
         judged: list[Completion] = []
         suspects: list[tuple[Delivery, TaskPlan, Verdict]] = []
         plans = self._plans
-        gates = self._gates
+        gates = self.limits.gates
         now = self._clock()
         most = self._config.max_deliveries
         careful = bool(self.revoked or self.stamps or self.ended)
@@ -384,7 +383,7 @@ class Intake:
         ):
             return Verdict("revoked")
         if verdict.kind == "run" and plan is not None:
-            gate = self._gates.get(plan.name)
+            gate = self.limits.gates.get(plan.name)
             if gate is not None:
                 delay = gate.delay(str(task_id), now)
                 if delay > 0:

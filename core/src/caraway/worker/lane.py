@@ -171,7 +171,7 @@ class Lane:
         board = self.board
         board.fetched += len(deliveries)
         if fetched:
-            self.pace.met(len(deliveries))
+            self.pace.meet(deliveries)
         try:
             jobs, judged = self.intake.admit(deliveries)
         except Exception as exc:  # noqa: BLE001 - or the next lane goes down, too
@@ -288,7 +288,7 @@ class Lane:
             # As a rule it goes well; all else is the committer's.
             if pending is not None:
                 lost, fetched = pending.end()
-                self.pace.met(len(fetched))
+                self.pace.meet(fetched)
                 self.ahead += fetched
                 normal = []
             elif normal:
@@ -302,7 +302,7 @@ class Lane:
                     lost = committer.apply(normal)
                 elif swap and (want := self.want(len([1 for job, _ in batch if job]))) > 0:
                     lost, deliveries = swap(normal, want)()
-                    self.pace.met(len(deliveries))
+                    self.pace.meet(deliveries)
                 else:
                     lost = committer.apply(normal)
                 normal = []

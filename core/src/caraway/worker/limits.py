@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from caraway.ratelimit import parse_rate
+
 _MOST_RESERVED = 10_000
 
 
@@ -48,3 +50,39 @@ class RateGate:
             # Forgetting a place costs its message a later one, nothing more.
             self._reserved.popitem(last=False)
         return place - now
+
+
+class RateGates:
+    """The limits of all tasks, by name.
+
+    Args:
+        share: this lane's part of the worker's limits, greater than 0 and at most 1.
+        off: there are none, whatever is set (``worker_disable_rate_limits``).
+
+    Attributes:
+        gates: of each task that was set; None where it has no limit.
+    """
+
+    def __init__(self, share: float, *, off: bool) -> None:
+        self.gates: dict[str, RateGate | None] = {}
+        self._rates: dict[str, float] = {}
+        self._share = share
+        self._off = off
+
+    def set_rate(self, name: str, rate: str | float | None) -> None:
+        """Set a task's rate limit, ``"10/m"`` or a number a second; None or 0 for none.
+
+        Raises:
+            ImproperlyConfigured: it is neither.
+        """
+        per_second = 0.0 if self._off else parse_rate(rate)
+        self._rates[name] = per_second
+        share = per_second * self._share
+        self.gates[name] = RateGate(share) if share > 0 else None
+
+    def set_share(self, share: float) -> None:
+        """Set this lane's share, between 0 and 1."""
+        self._share = share
+        for name, per_second in list(self._rates.items()):
+            if per_second > 0:
+                self.gates[name] = RateGate(per_second * share)

@@ -45,6 +45,11 @@ def connect(lane: Lane) -> None:
     if config.queues:
         lane.pace.limit = config.prefetch_limit or transport.fetches_at_once
     lane.committer = Committer(transport, backend, lane.consumer, wait, substitute, app)
+    # Where a lane can be ahead, owners share what is left; and who has several queues serves
+    # one before the other.
+    lane.pace.patient = (
+        lane.committer.exchange is not None and lane.executor.inline and len(config.queues) == 1
+    )
     lane.intake = Intake(
         app, lane.board, config, lane.consumer, backend, atomic=lane.committer.atomic
     )

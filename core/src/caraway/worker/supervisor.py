@@ -39,11 +39,9 @@ if TYPE_CHECKING:
     from caraway.worker.heart import Heart
     from caraway.worker.keeper import Keeper
 
-_TICK = 0.1
-"""Seconds between two looks at the boards while something runs: the precision of hard
-limits."""
-_CALM_TICK = 0.5
-"""The same while nothing does."""
+_TICK, _BUSY_TICK, _CALM_TICK = 0.1, 0.25, 0.5
+"""Seconds between two looks at the boards while something with a hard limit runs, which is the
+precision of that; while something runs; and while nothing does."""
 _KILL_GRACE = 3.0
 """Seconds a lane has, beyond its own deadline, before it is killed."""
 
@@ -318,7 +316,8 @@ class Supervisor:
                 continue
             running = lane.board.running()
             if running:
-                self._tick = _TICK
+                limited = any(run.hard for run in running)
+                self._tick = min(self._tick, _TICK if limited else _BUSY_TICK)
             for run in running:
                 if run.hard and now - run.started >= run.hard:
                     self._endings.enforce(lane, run)
