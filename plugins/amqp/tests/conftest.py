@@ -105,6 +105,7 @@ def rabbitmq(secure: Secure) -> Iterator[Server]:
         f"ssl_options.keyfile = {secure.broker.key}",
         "ssl_options.verify = verify_peer",
         "ssl_options.fail_if_no_peer_cert = false",
+        "max_message_size = 134217728",  # before RabbitMQ 4 without a word
     ]
     with server("rabbitmq", config=config) as running:
         yield running

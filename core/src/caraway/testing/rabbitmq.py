@@ -2,6 +2,8 @@
 
 Nothing is shared with a RabbitMQ that runs on the machine anyway: the Erlang port mapper
 (``epmd``) is a child of ours on a port of its own, and so are cookie, database and log.
+
+The programs beside the one that ``CARAWAY_TEST_RABBITMQ`` names are taken before all others.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _FOLDERS = (
 
 def find(program: str) -> str | None:
     """The path of one of RabbitMQ's programs, None if it isn't installed."""
-    path = os.pathsep.join((*_FOLDERS, os.environ.get("PATH", "")))
+    chosen = shutil.which(os.environ.get("CARAWAY_TEST_RABBITMQ", ""))
+    folders = (os.path.dirname(chosen), *_FOLDERS) if chosen else _FOLDERS
+    path = os.pathsep.join((*folders, os.environ.get("PATH", "")))
     return shutil.which(program, path=path)
 
 

@@ -214,9 +214,10 @@ class Publisher:
                 break
             if isinstance(problem, ChannelClosed) and len(left) > 1:
                 # One of them closed the channel for all: the others are to be in.
-                alone = [self._insist([item], deadline) for item in left]
-                left = [item for rest, _ in alone for item in rest]
-                return left, next((why for rest, why in alone if rest), problem)
+                half = len(left) // 2
+                parts = [self._insist(part, deadline) for part in (left[:half], left[half:])]
+                left = [item for rest, _ in parts for item in rest]
+                return left, next((why for rest, why in parts if rest), problem)
             if problem is not None and not isinstance(problem, TransportUnavailable):
                 break
             pause = min(max(pause * 2, 0.02), 0.5)
