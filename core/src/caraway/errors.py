@@ -80,6 +80,8 @@ class PublishError(TransportError):
     Attributes:
         failed: positions in the batch of those that are not in the broker.  All
             others are.  Publishing a failed one again is safe.
+
+    Its cause is a `TransportUnavailable` where the broker went away in between.
     """
 
     def __init__(self, *args: object, failed: Sequence[int] = (), hint: str = "") -> None:

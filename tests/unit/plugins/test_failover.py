@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 
 from caraway.builtin.memory import MemoryTransport
-from caraway.errors import TransportError, TransportUnavailable
-from caraway.interfaces import Capability, Context
-from caraway.message import Message, Owner, Publication, Queue, Settlement, new_owner_id
+from caraway.errors import PublishError, TransportError, TransportUnavailable
+from caraway.interfaces import Broadcast, Capability, Context
+from caraway.message import (
+    Message,
+    Notice,
+    Owner,
+    Publication,
+    Queue,
+    Settlement,
+    Topic,
+    new_owner_id,
+)
 from caraway.plugins import TransportEntry, hookimpl
 from caraway.plugins.failover import FailoverTransport
 from caraway.plugins.failover_consumer import pack_tag, unpack_tag
@@ -40,6 +49,9 @@ class Flaky(MemoryTransport):
     def ping(self) -> None:
         self._check()
 
+    def broadcast(self) -> Broadcast:
+        return FlakyBroadcast(self, super().broadcast())
+
     def stats(self, queues: Sequence[str] = ()) -> Any:
         self._check()
         return super().stats(queues)
@@ -55,6 +67,21 @@ class Flaky(MemoryTransport):
     def dead(self, queue: str = "", *, limit: int = 100, after: str = "") -> Any:
         self._check()
         return super().dead(queue, limit=limit, after=after)
+
+
+class FlakyBroadcast(Broadcast):
+    """Its channel, likewise."""
+
+    def __init__(self, transport: Flaky, channel: Broadcast) -> None:
+        self.transport, self.channel = transport, channel
+
+    def publish(self, notices: Sequence[Notice]) -> int | None:
+        self.transport._check()
+        return self.channel.publish(notices)
+
+    def subscribe(self, topics: Iterable[Topic], *, name: str = "") -> Any:
+        self.transport._check()
+        return self.channel.subscribe(topics, name=name)
 
 
 class FlakyConsumer:
@@ -126,6 +153,64 @@ def bodies(consumer: Any) -> list[bytes]:
     taken = consumer.fetch(10, 0)
     assert not consumer.settle([Settlement(delivery.tag) for delivery in taken])
     return [delivery.message.body for delivery in taken]
+
+
+def test_what_a_broker_took_before_it_went_away_is_not_sent_again(brokers: Brokers) -> None:
+    one = brokers.one
+    publish = one.publish
+
+    def goes_away(publications: Sequence[Publication], *, timeout: float = 5.0) -> None:
+        publish(publications[:2], timeout=timeout)
+        one.up = False
+        gone = TransportUnavailable("gone")
+        raise PublishError("1 of 3", failed=[2]) from gone
+
+    one.publish = goes_away  # type: ignore[method-assign]
+    brokers.publish(b"1", b"2", b"3")
+    assert brokers.depths() == (2, 1)
+
+    one.up, brokers.two.up = True, False
+    with pytest.raises(PublishError, match="1 of 3 messages are in no broker: none of") as caught:
+        brokers.publish(b"4", b"5", b"6")
+    assert caught.value.failed == (2,)
+
+
+def test_what_a_broker_refuses_is_told_with_its_position(brokers: Brokers) -> None:
+    def goes_away(publications: Sequence[Publication], *, timeout: float = 5.0) -> None:
+        raise PublishError("2 of 3", failed=[0, 2]) from TransportUnavailable("gone")
+
+    def refuses(publications: Sequence[Publication], *, timeout: float = 5.0) -> None:
+        raise PublishError("too large", failed=[1])
+
+    brokers.one.publish = goes_away  # type: ignore[method-assign]
+    brokers.two.publish = refuses  # type: ignore[method-assign]
+    with pytest.raises(PublishError, match="too large") as caught:
+        brokers.publish(b"1", b"2", b"3")
+    assert caught.value.failed == (2,)
+
+
+def test_each_of_several_brokers_is_told_that_there_are_others(brokers: Brokers) -> None:
+    assert brokers.one.alone
+    brokers.publish(b"1")
+    assert not brokers.one.alone
+
+
+def test_broadcasts_go_to_the_next_broker_when_theirs_is_gone(brokers: Brokers) -> None:
+    topic = Topic("celery.pidbox")
+    channel = brokers.both.broadcast()
+    there = channel.subscribe([topic])
+    channel.publish([Notice(topic, Message(b"1"))])
+    assert [each.message.body for each in there.receive(0)] == [b"1"]
+
+    brokers.one.up = False
+    again = channel.subscribe([topic])
+    channel.publish([Notice(topic, Message(b"2"))])
+    assert there.receive(0) == []
+    assert [each.message.body for each in again.receive(0)] == [b"2"]
+
+    brokers.two.up = False
+    with pytest.raises(TransportUnavailable, match="none of the brokers"):
+        channel.publish([Notice(topic, Message(b"3"))])
 
 
 def test_consumers_go_where_publishers_go(brokers: Brokers) -> None:

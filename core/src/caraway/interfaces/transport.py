@@ -46,6 +46,9 @@ class Transport(ABC):
     fetches_at_once: int = 1024
     """How many short messages a fetch of a lane takes at most, unless the setting
     ``worker_prefetch_limit`` says so: more cost memory, fewer cost round trips."""
+    alone: bool = True
+    """False is set by who has other brokers to go to: then a publish that finds nobody to send
+    to says so at once, rather than to try again until its timeout."""
     caution: str = ""
     """What this broker doesn't keep of Caraway's promises, one line; the worker's banner
     shows it."""

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
-from caraway.errors import TransportError, TransportUnavailable
+from caraway.errors import PublishError, TransportError, TransportUnavailable
 from caraway.interfaces.context import Capability
 from caraway.interfaces.transport import Broadcast, Consumer, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from caraway.interfaces.transport import Subscription
     from caraway.message import (
         DeadLetter,
         Delivery,
         Located,
+        Notice,
         Owner,
         OwnerId,
         OwnerStats,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         Queue,
         QueueStats,
         Tag,
+        Topic,
     )
 
 T = TypeVar("T")
@@ -71,7 +74,30 @@ class FailoverTransport(Transport):
     # -- one of them -------------------------------------------------------------------
 
     def publish(self, publications: Sequence[Publication], *, timeout: float = 5.0) -> None:
-        self._first(lambda transport: transport.publish(publications, timeout=timeout))
+        left: Sequence[int] = range(len(publications))
+
+        def publish_rest(transport: Transport) -> None:
+            nonlocal left
+            rest = publications
+            if len(left) < len(publications):
+                rest = [publications[position] for position in left]
+            try:
+                transport.publish(rest, timeout=timeout)
+            except PublishError as exc:
+                left = [left[position] for position in exc.failed]
+                if isinstance(exc.__cause__, TransportUnavailable):  # it went away in between
+                    raise exc.__cause__ from None
+                raise PublishError(*exc.args, failed=left, hint=exc.hint) from exc
+
+        try:
+            self.first(publish_rest)
+        except TransportUnavailable as exc:
+            if len(left) == len(publications):
+                raise
+            raise PublishError(
+                f"{len(left)} of {len(publications)} messages are in no broker: {exc.args[0]}",
+                failed=left, hint=exc.hint,
+            ) from exc  # fmt: skip
 
     def consume(self, queues: Sequence[Queue], owner: Owner) -> Consumer:
         from caraway.plugins.failover_consumer import FailoverConsumer
@@ -79,10 +105,10 @@ class FailoverTransport(Transport):
         return FailoverConsumer(self, queues, owner, sweep=self._retry, monotonic=self._monotonic)
 
     def declare(self, queues: Sequence[Queue]) -> None:
-        self._first(lambda transport: transport.declare(queues))
+        self.first(lambda transport: transport.declare(queues))
 
     def ping(self) -> None:
-        self._first(lambda transport: transport.ping())
+        self.first(lambda transport: transport.ping())
 
     @property
     def caution(self) -> str:  # type: ignore[override]
@@ -92,7 +118,7 @@ class FailoverTransport(Transport):
         return "; ".join(dict.fromkeys(found))
 
     def broadcast(self) -> Broadcast:
-        return self._first(lambda transport: transport.broadcast())
+        return FailoverBroadcast(self)
 
     # -- all of them -------------------------------------------------------------------
 
@@ -191,7 +217,7 @@ class FailoverTransport(Transport):
     def dead_drop(self, ids: Sequence[str]) -> int:
         return sum(transport.dead_drop(own) for _, transport, own in self._by_broker(ids))
 
-    # -- for the consumer --------------------------------------------------------------
+    # -- for the consumer and the broadcast --------------------------------------------
 
     def __len__(self) -> int:
         return len(self._makers)
@@ -210,18 +236,12 @@ class FailoverTransport(Transport):
         """A broker turned out to be out of reach."""
         self._down[index] = self._monotonic()
 
-    # -- inside ------------------------------------------------------------------------
+    def first(self, call: Callable[[Transport], T]) -> T:
+        """The call on the current broker; on the next one where that can't be reached.
 
-    def _get(self, index: int) -> Transport:
-        if self._closed:
-            raise TransportError("this transport was closed")
-        transport = self._built.get(index)
-        if transport is None:
-            transport = self._built.setdefault(index, self._makers[index][1]())
-        return transport
-
-    def _first(self, call: Callable[[Transport], T]) -> T:
-        """The call on the current broker; on the next one where that can't be reached."""
+        Raises:
+            TransportUnavailable: none can.
+        """
         errors: list[str] = []
         for index in self.order():
             try:
@@ -234,6 +254,17 @@ class FailoverTransport(Transport):
             self._current = index
             return result
         raise TransportUnavailable("none of the brokers can be reached: " + "; ".join(errors))
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _get(self, index: int) -> Transport:
+        if self._closed:
+            raise TransportError("this transport was closed")
+        transport = self._built.get(index)
+        if transport is None:
+            transport = self._built.setdefault(index, self._makers[index][1]())
+            transport.alone = False
+        return transport
 
     def at(self, index: int) -> Transport | None:
         """A broker for a call that goes to all; None for one that was down just now."""
@@ -295,6 +326,24 @@ class FailoverTransport(Transport):
                 raise TransportError(f"{self._makers[index][0]} can't be reached now")
             out.append((index, transport, own_ids))
         return out
+
+
+class FailoverBroadcast(Broadcast):
+    """The channel of the broker that serves.
+
+    A subscription lives in one broker: when that can't be reached any more, it says so, and
+    whoever subscribes again does so at the next.
+    """
+
+    def __init__(self, transport: FailoverTransport) -> None:
+        self._transport = transport
+
+    def publish(self, notices: Sequence[Notice]) -> int | None:
+        return self._transport.first(lambda each: each.broadcast().publish(notices))
+
+    def subscribe(self, topics: Iterable[Topic], *, name: str = "") -> Subscription:
+        wanted = list(topics)
+        return self._transport.first(lambda each: each.broadcast().subscribe(wanted, name=name))
 
 
 def _add(a: QueueStats, b: QueueStats) -> QueueStats:

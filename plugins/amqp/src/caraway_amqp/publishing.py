@@ -162,6 +162,7 @@ class Publisher:
         timeout: float = 5.0,
         extras: Sequence[dict[str, Any]] = (),
         loose: bool = False,
+        alone: bool = True,
     ) -> None:
         """See `Transport.publish`.
 
@@ -170,6 +171,7 @@ class Publisher:
             timeout: seconds.
             extras: headers of ours, one mapping for each publication.
             loose: queues that don't exist aren't created: what is for them is dropped.
+            alone: see `Transport.alone`.
 
         Raises:
             PublishError: some are not in the broker.
@@ -183,7 +185,7 @@ class Publisher:
                 pass
             pack = self._packer.pack
             ready, bad = pack(publications, extras, self.frame_max, loose=loose)
-            left, problem = self._insist(ready, deadline) if ready else ([], None)
+            left, problem = self._insist(ready, deadline, alone=alone) if ready else ([], None)
         if not left and not bad:
             return
         if len(left) == len(publications) and isinstance(problem, TransportUnavailable):
@@ -194,7 +196,7 @@ class Publisher:
             f"{len(failed)} of {len(publications)} messages are not in the broker: {why}",
             failed=failed,
             hint=(problem.hint if problem else "") or "See what they hold, and where they go.",
-        )
+        ) from problem
 
     def ping(self, timeout: float = 5.0) -> None:
         """Publish to nobody: only a publish tells whether one would be taken."""
@@ -204,18 +206,20 @@ class Publisher:
             self.publish(nobody, timeout=timeout / 2, loose=True)
 
     def _insist(
-        self, items: list[Outgoing], deadline: float
+        self, items: list[Outgoing], deadline: float, *, alone: bool
     ) -> tuple[list[Outgoing], TransportError | None]:
         """Publish until all are in or it is no use; return the rest, and why."""
         left, problem, pause = items, None, 0.0
         while left:
             left, problem = self._attempt(left, deadline)
-            if not left:
+            if not left or (self._link is None and not alone):
                 break
             if isinstance(problem, ChannelClosed) and len(left) > 1:
                 # One of them closed the channel for all: the others are to be in.
                 half = len(left) // 2
-                parts = [self._insist(part, deadline) for part in (left[:half], left[half:])]
+                parts = [
+                    self._insist(part, deadline, alone=alone) for part in (left[:half], left[half:])
+                ]
                 left = [item for rest, _ in parts for item in rest]
                 return left, next((why for rest, why in parts if rest), problem)
             if problem is not None and not isinstance(problem, TransportUnavailable):
@@ -332,6 +336,10 @@ class Publisher:
     ) -> tuple[list[Outgoing], TransportError | None]:
         """What was refused or came back."""
         if self._refused:
+            # Where the leader of a quorum queue died, the broker's channel goes on refusing when
+            # there is a new one, though others take all (RabbitMQ 3.10).
+            self._confirms = None
+            channel.close()
             return self._refused, TransportUnavailable(
                 "RabbitMQ refuses messages: a queue is at its limit, or its leader is away",
                 hint="See x-max-length and x-overflow of the queue, and its state.",

@@ -103,7 +103,7 @@ class AmqpTransport(Transport):
     # -- messages ----------------------------------------------------------------------
 
     def publish(self, publications: Sequence[Publication], *, timeout: float = 5.0) -> None:
-        self.publisher.publish(publications, timeout=timeout)
+        self.publisher.publish(publications, timeout=timeout, alone=self.alone)
 
     def consume(self, queues: Sequence[Queue], owner: Owner) -> AmqpConsumer:
         names = list(dict.fromkeys(queue.name for queue in queues))
