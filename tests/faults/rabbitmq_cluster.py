@@ -15,8 +15,9 @@ _COOKIE = "CARAWAY"
 
 
 @contextmanager
-def cluster(size: int = 3) -> Iterator[Sequence[Server]]:
-    """So many nodes, for the length of the block; each may be killed and started again."""
+def cluster(size: int = 3) -> Iterator[dict[str, Server]]:
+    """So many nodes by `Node.name`, for the length of the block; each may be killed and started
+    again."""
     mapper = free_port()
     nodes: dict[int, Node] = {}
 
@@ -33,21 +34,17 @@ def cluster(size: int = 3) -> Iterator[Sequence[Server]]:
 
     kind = replace(KINDS["rabbitmq"], prepare=prepare, timeout=90.0)
     with ExitStack() as stack:
-        members = [stack.enter_context(server(kind)) for _ in range(size)]
-        for member in members[1:]:
+        started = [stack.enter_context(server(kind)) for _ in range(size)]
+        members = {nodes[each.port].name: each for each in started}
+        for member in started[1:]:
             member.control("stop_app")
-            member.control("join_cluster", name_of(members[0]))
+            member.control("join_cluster", next(iter(members)))
             member.control("start_app")
         yield members
 
 
-def name_of(member: Server) -> str:
-    """What RabbitMQ calls a node."""
-    return f"caraway{member.port}@localhost"
-
-
 def leader(member: Server, queue: str) -> str:
-    """The name of the node that has a quorum queue's leader, as this one sees it."""
+    """The `Node.name` that has a quorum queue's leader, as this one sees it."""
     said = member.control("list_queues", "name", "leader", "--no-table-headers")
     (found,) = [line.split()[1] for line in said.splitlines() if line.split()[:1] == [queue]]
     return found

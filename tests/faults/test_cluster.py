@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crash_site import Crash
 from faults_kit import LONG, Stream, all_end
-from rabbitmq_cluster import cluster, leader, name_of
+from rabbitmq_cluster import cluster, leader
 
 from caraway import Caraway
 from caraway.testing.servers import Server
@@ -21,16 +21,16 @@ ROUNDS = 6 if LONG else 2
 
 
 @pytest.fixture
-def members() -> Iterator[Sequence[Server]]:
+def members() -> Iterator[dict[str, Server]]:
     with cluster() as made:
         yield made
 
 
 def test_nodes_that_die_under_load_lose_nothing_that_was_confirmed(
-    members: Sequence[Server], tmp_path: Path, wait_until: Callable[..., Any]
+    members: dict[str, Server], tmp_path: Path, wait_until: Callable[..., Any]
 ) -> None:
     # All talk to the first, which has the leader: they come to the next while there is none.
-    urls = ";".join(f"{member.url}?connect_timeout=2" for member in members)
+    urls = ";".join(f"{member.url}?connect_timeout=2" for member in members.values())
     quorum = {"CARAWAY_TASK_DEFAULT_QUEUE_TYPE": "quorum", "CRASH_LEASE": "30"}
     site = Crash(tmp_path, quorum, "rabbitmq", urls, "")
     app = Caraway(
@@ -46,8 +46,8 @@ def test_nodes_that_die_under_load_lose_nothing_that_was_confirmed(
         for n in range(ROUNDS):
             time.sleep(1.0)
             # In turn the leader and a follower.
-            ahead = leader(members[n % 3], "celery")
-            chosen = next(each for each in members if (name_of(each) == ahead) == (n % 2 == 0))
+            ahead = leader(next(iter(members.values())), "celery")
+            chosen = next(members[name] for name in members if (name == ahead) == (n % 2 == 0))
             chosen.kill()
             began, before = time.monotonic(), site.starts().total()
             wait_until(lambda before=before: site.starts().total() > before + 20, timeout=60)

@@ -17,9 +17,8 @@ QUICK = 2.0
 
 @pytest.fixture
 def proxy(rabbitmq: Server) -> Iterator[Proxy]:
-    made = Proxy(rabbitmq.port)
-    yield made
-    made.close()
+    with Proxy(rabbitmq.port) as made:
+        yield made
 
 
 def app_on(*urls: str) -> Caraway:

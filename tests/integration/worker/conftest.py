@@ -179,12 +179,9 @@ class Site:
         self.workers.append(process)
         return process
 
-    def hear(self, **handlers: Callable[[dict[str, Any]], Any]) -> None:
-        """Call these with events (``all``: with all of them) until the site is stopped."""
-        named = {kind.replace("_", "-"): handler for kind, handler in handlers.items()}
-        if "all" in named:
-            named["*"] = named.pop("all")
-        receiver = self.app.events.Receiver(handlers=named)
+    def hear(self, handlers: dict[str, Callable[[dict[str, Any]], Any]]) -> None:
+        """Call these with events, as `Receiver` does, until the site is stopped."""
+        receiver = self.app.events.Receiver(handlers=handlers)
         thread = threading.Thread(target=receiver.capture, daemon=True)
         self.listeners.append((receiver, thread))
         thread.start()

@@ -113,7 +113,7 @@ def test_stamps_are_revoked_in_lanes_that_start_later_too(
 
 def test_monitors_see_workers_and_their_tasks(site: Any, wait_until: Callable[..., Any]) -> None:
     state = site.app.events.State()
-    site.hear(all=state.event)
+    site.hear({"*": state.event})
     worker = site.worker("-c", "2", "-E", "--heartbeat-interval", "0.5")
     ready(site, wait_until, 2)
     done = site.send("add", 1, 2)
@@ -145,7 +145,7 @@ def test_solo_workers_talk_too(site: Any, wait_until: Callable[..., Any]) -> Non
         state.event(event)
         told.append((event["type"], event.get("uuid")))
 
-    site.hear(all=hear)
+    site.hear({"*": hear})
     site.worker("-P", "solo", "--heartbeat-interval", "0.2")
     control = site.app.control
     ready(site, wait_until, 1)

@@ -22,7 +22,7 @@ def revoked(site: Any) -> dict[str, Any]:
     def hear(event: dict[str, Any]) -> None:
         heard[event["uuid"]] = (event["terminated"], event["signum"])
 
-    site.hear(task_revoked=hear)
+    site.hear({"task-revoked": hear})
     return heard
 
 

@@ -50,6 +50,11 @@ class Node(Struct, frozen=True):
     directory: Path
 
     @property
+    def name(self) -> str:
+        """What RabbitMQ calls it."""
+        return f"caraway{self.port}@localhost"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What RabbitMQ's programs need to find this node and nothing else."""
         folder = self.directory
@@ -58,7 +63,7 @@ class Node(Struct, frozen=True):
             "HOME": str(folder),
             "ERL_EPMD_PORT": str(self.epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": f"caraway{self.port}@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(self.dist),
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
