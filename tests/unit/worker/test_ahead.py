@@ -10,7 +10,7 @@ import pytest
 from caraway.builtin.memory.consumer import MemoryConsumer
 from caraway.errors import OwnerLost, TransportUnavailable
 from caraway.message import Completion
-from caraway.worker.attendant import BUSY, CALM, STEADY, Attendant, try_commit
+from caraway.worker.attendant import BUSY, CALM, Attendant, try_commit
 from caraway.worker.lane import Lane
 from caraway.worker.lane_config import LOST, RECYCLE, STOPPED
 
@@ -191,7 +191,7 @@ def test_the_attendant_commits_what_a_long_task_holds_up(case: Case) -> None:
         if not seen and lane.pending is not None and lane.pending.commits[0]:
             (running,) = [j for j in lane.in_flight.values() if j.started and not j.seconds]
             before = sum(case.depths())
-            assert attendant.rest() == STEADY
+            assert attendant.rest() == CALM
             attendant._look(running.started + 0.03)  # what has ended is committed
             assert lane.pending is None
             assert lane.ahead

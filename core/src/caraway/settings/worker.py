@@ -60,7 +60,7 @@ class Workers:
         DURATION,
         0.05,
         "A lane takes about what it runs in this time, and of a long queue twice as much. On "
-        "Redis, where it takes the next batch while one runs, a very long queue gives it four "
+        "Redis, where it takes the next batch while one runs, a long queue gives it four "
         "times as much, if it serves only this one and all messages have the same priority.",
     )
     worker_disable_prefetch = Setting(BOOL, False, "A lane takes only what it can start now.")

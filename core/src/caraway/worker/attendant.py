@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from caraway.worker.job import TaskJob
     from caraway.worker.lane import Lane
 
-BUSY, STEADY, CALM = 0.05, 0.1, 0.25
-"""Seconds between two looks while something runs, while a long queue of short tasks is worked
-off, and while nothing runs.  Each takes the interpreter from the task that runs."""
+BUSY, CALM = 0.05, 0.25
+"""Seconds between two looks while something runs, and while nothing does or a long queue of
+short tasks is worked off.  Each takes the interpreter from the task that runs."""
 _PROMPT = 0.02
 """A result that waits longer than this behind a running task is committed at once."""
 
@@ -92,9 +92,8 @@ class Attendant(threading.Thread):
     def rest(self) -> float:
         """Seconds until the next look, if nothing is heard before."""
         lane = self._lane
-        if not lane.in_flight:
-            return CALM
-        return STEADY if lane.pace.deep and not self._long else BUSY
+        calm = not lane.in_flight or (lane.pace.deep and not self._long)
+        return CALM if calm else BUSY
 
     def end(self) -> None:
         """Stop attending."""

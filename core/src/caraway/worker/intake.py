@@ -40,12 +40,12 @@ _NO_LIMITS = [None, None]
 _priority_of = attrgetter("priority")
 _SMOOTHING = 0.3
 """Weight of the newest batch in the moving average."""
-_DEEP = 8
-"""Full batches in a row after which a queue is taken to be long: then twice as much is
-fetched at a time.  After twice as many, it may be `_MOST` times as much."""
-_MOST = 4
-"""A batch after one of computing tasks costs about 1.5 ms, however small: of a few hundred
-that is little."""
+_DEEP, _MORE = 8, 2
+"""Full batches in a row after which a queue is taken to be long, and how many times as much
+is fetched at a time then."""
+_DEEP_PATIENT, _MORE_PATIENT = 4, 4
+"""The same where nothing waits for it (`Pace.patient`): a batch after one of computing tasks
+costs about 1.5 ms, however small, which is little of a few hundred."""
 _GROWTH = 4
 """A batch is at most this many times the last one: one guess must not take all."""
 LONG = 0.05
@@ -119,7 +119,8 @@ class Pace:
         """Learn from a fetch how many came."""
         self._full = self._full + 1 if count >= self._wanted > 1 else 0
         self._wanted = 0
-        self.deep = self._full >= _DEEP and count * self._bytes <= _LIGHT
+        deep = _DEEP_PATIENT if self.patient else _DEEP
+        self.deep = self._full >= deep and count * self._bytes <= _LIGHT
 
     def observe(self, count: int, seconds: float, size: int) -> None:
         """Learn from tasks that ended.
@@ -162,7 +163,7 @@ class Pace:
         else:
             horizon = self.horizon
             if self.deep:  # behind many full batches there is work for everybody
-                horizon *= _MOST if self.patient and self._full >= 2 * _DEEP else 2
+                horizon *= _MORE_PATIENT if self.patient else _MORE
             ahead = int(horizon / self._seconds * self.slots)
         target = max(free, min(ahead - in_flight, self._last * _GROWTH))
         if free > self.slots // 2 and self.slots > 1 and self._seconds > QUICK:

@@ -88,7 +88,6 @@ class RedisConsumer(Consumer):
         self._drained = False
         """The last look left nothing behind: the next fetch waits without looking again."""
         self._mine = False
-        self._committed: Any = None
         self._open: tuple[Any, ...] = ()
         """The arguments of the exchange that was begun and not ended."""
         self._spare: list[Delivery] = []
@@ -198,16 +197,12 @@ class RedisConsumer(Consumer):
         off: Sequence[bytes] = (),
         *,
         claimed: Claimed | None = None,
-        committed: bool = False,
     ) -> list[Delivery]:
-        """Read what was asked for; of a commit before it the answer is left in
-        ``_committed``."""
+        """Read what was asked for."""
         called: list[Any] = []
         taken: list[Delivery] = []
         flags = 0
         try:
-            if committed:
-                self._committed = self._scripts.read()
             while True:
                 called += [self._scripts.read() for _ in off]
                 answer = self._scripts.answer()
@@ -244,12 +239,12 @@ class RedisConsumer(Consumer):
         except OwnerLost:
             raise
         except OperationalError as exc:
+            if not taken:
+                raise
+            # What was taken is ours, and nobody else would ever run it.
             if isinstance(exc, TransportUnavailable):
                 self._doubtful = monotonic() + _DOUBTFUL
                 self._wait.fail()
-            # What was taken is ours, and nobody else would ever run it.
-            if not taken:
-                raise
         self._mine = bool(flags & _TIMER)
         self._drained = bool(taken) and not (answer[2] & _MORE or self._doubtful or self._next_due)
         self._kept = self._kept and self._drained
@@ -326,21 +321,23 @@ class RedisConsumer(Consumer):
         if command is not self._open:
             raise TransportUnavailable("the answer of an exchange was not waited for")
         self._open = ()
-        self._committed = None
+        committed: Any = None
         taken: list[Delivery] = []
         try:
-            taken = self._taken(limit, part, committed=bool(tags))
+            if tags:
+                committed = self._scripts.read()
+            taken = self._taken(limit, part)
         except BaseException as exc:
             self._doubt(known, exc)
             # Of the fetch, as a rule: the next one meets it again, and it is told then.
-            if self._committed is None or not isinstance(exc, OperationalError):
+            if committed is None or not isinstance(exc, OperationalError):
                 raise
         if not tags:
             return (), taken
         try:
-            if is_unknown_script(self._committed):
+            if is_unknown_script(committed):
                 return self._commit(tags, command), taken
-            return fenced(tags, self._scripts.checked(self._committed)), taken
+            return fenced(tags, self._scripts.checked(committed)), taken
         except BaseException:
             # What was taken is ours, and nobody else would ever run it.
             self._spare += taken
