@@ -108,8 +108,8 @@ def fetched(pace: Pace, *priorities: int) -> int:
 def test_where_nothing_waits_for_it_four_times_as_much_is_fetched_soon() -> None:
     pace = Pace(slots=1, limit=1024, horizon=0.05)
     pace.patient = True
-    sizes = [fetched(pace, 3) for _ in range(8)]
-    assert sizes == [25] * 4 + [100] * 4
+    sizes = [fetched(pace, 3) for _ in range(24)]
+    assert sizes == [25] * 4 + [100] * 20
     pace.meet([])
     assert fetched(pace, 3) == 25, "the queue has shown its end"
 
