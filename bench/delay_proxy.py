@@ -21,7 +21,8 @@ from select import select
 
 WAY = 0.001
 """Seconds that one way takes longer."""
-_PIECE = 256 * 1024
+_PIECE = 64 * 1024
+"""Most bytes read at a time; from 128 KiB on, memory is mapped anew for every read."""
 _FULL = 16 * 1024 * 1024
 """Bytes on their way in one direction beyond which no more are read."""
 

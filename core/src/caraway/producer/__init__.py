@@ -3,7 +3,7 @@
 Calls from several threads at the same moment become one `Transport.publish`: the first
 publishes its own; those that come meanwhile queue up, and the first of them then
 publishes for all.  A lone call waits for nobody; where the last batch had several callers,
-the first to come back gives the others a moment, a quarter of what that batch took.
+the first to come back gives the others a moment, less than half of what that batch took.
 
 Steps of one call:
 
@@ -28,6 +28,7 @@ from typing import Any
 from caraway.errors import CarawayError, PublishError, TransportUnavailable
 from caraway.interfaces.transport import Transport
 from caraway.message import Publication
+from caraway.producer.relay import Relay, Ticket
 from caraway.retry import publish_intervals
 
 BATCH = 1000
@@ -35,7 +36,7 @@ BATCH = 1000
 LEAST = 0.1
 """Part of the timeout that a leader has at least, however late its turn comes: it publishes
 for others, too, who came later."""
-PATIENCE = 0.25
+PATIENCE = 0.4
 """Part of the last batch's duration for which a leader waits for those who are on their
 way back: without it, callers fall into two groups that take turns, each half as large."""
 FAR = 0.001
@@ -76,10 +77,11 @@ class Producer:
         self.disconnect()
         self._turn = Lock()
         self._busy = False
-        self._waiting: list[_Ticket] = []
+        self._waiting: list[Ticket] = []
         self._crowd = 0  # how many callers there were about the last batch
         self._duration = 0.0  # of the last batch, seconds
         self._gathered: Lock | None = None  # a leader waits on it for the crowd
+        self._relay = Relay()
         self._desks: list[Producer] = []
         self._places = itertools.count()
         self._place = local()
@@ -96,6 +98,9 @@ class Producer:
 
     def _desk(self) -> Producer:
         """The desk of this thread: always the same, so that its calls keep their order."""
+        desk: Producer | None = getattr(self._place, "desk", None)
+        if desk is not None:
+            return desk
         desks = self._desks
         if not desks:
             further = (self._live or self._connect()).publishes_at_once - 1
@@ -108,13 +113,11 @@ class Producer:
             ]  # fmt: skip
             for desk in fresh:
                 desk._spreads = False
+                desk._relay = self._relay
             with self._turn:
                 self._desks = desks = self._desks or [self, *fresh]
-        try:
-            place: int = self._place.number
-        except AttributeError:
-            place = self._place.number = next(self._places)
-        return desks[place % len(desks)]
+        desk = self._place.desk = desks[next(self._places) % len(desks)]
+        return desk
 
     def publish(self, publications: Sequence[Publication]) -> None:
         """Publish; return when the broker has them all.
@@ -137,7 +140,7 @@ class Producer:
         try:
             with turn:
                 if self._busy:
-                    ticket = _Ticket(publications, deadline)
+                    ticket = Ticket(publications, deadline)
                     self._waiting.append(ticket)
                     if self._gathered is not None and len(self._waiting) >= self._crowd:
                         self._gathered.release()
@@ -145,7 +148,7 @@ class Producer:
                 elif self._crowd > 1:
                     # the others of the last batch are about to call again: gather them
                     self._busy = True
-                    ticket = _Ticket(publications, deadline)
+                    ticket = Ticket(publications, deadline)
                     ticket.leads = True
                     self._waiting.append(ticket)
                 else:
@@ -197,7 +200,7 @@ class Producer:
 
     # -- following ---------------------------------------------------------------------
 
-    def _follow(self, ticket: _Ticket) -> None:
+    def _follow(self, ticket: Ticket) -> None:
         if not ticket.leads:
             self._await_turn(ticket)
         if ticket.leads:
@@ -213,14 +216,18 @@ class Producer:
         elif error is not None:
             raise error
 
-    def _await_turn(self, ticket: _Ticket) -> None:
+    def _await_turn(self, ticket: Ticket) -> None:
         """Return when ours were published, or it is our turn to publish for all."""
         try:
-            done = ticket.gate.acquire(timeout=max(0.0, ticket.deadline - self._clock()))
+            if ticket.gate.acquire(timeout=max(0.0, ticket.deadline - self._clock())):
+                self._relay.arrived()
+                return
         except BaseException:
+            self._relay.break_off(ticket)
             self._leave(ticket)
             raise
-        if not done and self._leave(ticket, late=True):
+        self._relay.break_off(ticket)
+        if self._leave(ticket, late=True) and not ticket.served:
             raise TransportUnavailable(
                 f"publishing took longer than {self._timeout} s",
                 hint="the broker is slow or stuck; publishing again is safe",
@@ -237,14 +244,16 @@ class Producer:
         with self._turn:
             self._gathered = None
 
-    def _lead(self, own: _Ticket) -> None:
+    def _lead(self, own: Ticket) -> None:
         with self._turn:
-            batch: list[_Ticket] = []
-            size = 0
-            while self._waiting and (not batch or size < BATCH):
-                batch.append(self._waiting.pop(0))
-                size += len(batch[-1].publications)
-        publications = [each for ticket in batch for each in ticket.publications]
+            batch: list[Ticket] = []
+            publications: list[Publication] = []
+            for ticket in self._waiting:
+                batch.append(ticket)
+                publications += ticket.publications
+                if len(publications) >= BATCH:
+                    break
+            del self._waiting[: len(batch)]
         started = self._clock()
         left = max(own.deadline - started, LEAST * self._timeout)
         try:
@@ -265,11 +274,12 @@ class Producer:
             raise
         self._duration = min(self._clock() - started, 0.01)
         self._hand_on(len(batch))
-        for ticket in batch:
-            if ticket is not own:
-                ticket.gate.release()
+        followers = [ticket for ticket in batch if ticket is not own]
+        for ticket in followers:
+            ticket.served = True
+        self._relay.add(followers)
 
-    def _one_by_one(self, batch: Sequence[_Ticket], error: Exception) -> None:
+    def _one_by_one(self, batch: Sequence[Ticket], error: Exception) -> None:
         """A batch failed as a whole: find out whose fault it was."""
         for ticket in batch:
             if len(batch) > 1:
@@ -290,11 +300,11 @@ class Producer:
                 head = self._waiting[0]
                 if not head.leads:
                     head.leads = True
-                    head.gate.release()
+                    self._relay.put_first(head)
             else:
                 self._busy = False
 
-    def _leave(self, ticket: _Ticket, *, late: bool = False) -> bool:
+    def _leave(self, ticket: Ticket, *, late: bool = False) -> bool:
         """Give up waiting; False if it is too late for that because our turn has come."""
         with self._turn:
             if ticket.leads:
@@ -307,7 +317,7 @@ class Producer:
         self._hand_on_from(ticket)
         return True
 
-    def _hand_on_from(self, ticket: _Ticket) -> None:
+    def _hand_on_from(self, ticket: Ticket) -> None:
         with self._turn:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
@@ -338,21 +348,7 @@ class Producer:
         raise error
 
 
-class _Ticket:
-    """One caller that waits for its publications to be published."""
-
-    __slots__ = ("deadline", "error", "gate", "leads", "publications")
-
-    def __init__(self, publications: Sequence[Publication], deadline: float) -> None:
-        self.publications = publications
-        self.deadline = deadline
-        self.error: BaseException | None = None
-        self.leads = False
-        self.gate = Lock()
-        self.gate.acquire()
-
-
-def _share_out(batch: Sequence[_Ticket], error: PublishError) -> None:
+def _share_out(batch: Sequence[Ticket], error: PublishError) -> None:
     """Tell each caller which of its own publications failed; the others get no error."""
     failed = set(error.failed)
     start = 0
