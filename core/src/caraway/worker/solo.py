@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _LOOK = 0.5
 """Seconds between two looks of the guardian for its worker."""
+_LAST_LOOK = 1.0
+"""Seconds that the attendant has to end; its look may just talk to a broker that is silent."""
 
 
 class SoloWorker:
@@ -133,6 +135,7 @@ class SoloWorker:
             with self._telling:
                 self._attendant = None
             attendant.end()
+            attendant.join(_LAST_LOOK)  # it has no business with what is closed after this
             self.lanes.pop(0, None)
             process.channel.close()
             self._ended.add(msgspec.convert(counters(lane), Counters))
