@@ -41,9 +41,9 @@ def test_each_lets_the_next_one_through(relay: Relay) -> None:
 
     relay.add(waiting)
     assert opened(waiting) == [0]
-    relay.arrived()
+    relay.arrived(waiting[0])
     assert opened(waiting) == [0, 1]
-    relay.arrived()
+    relay.arrived(waiting[1])
     assert opened(waiting) == [0, 1, 2]
 
 
@@ -51,7 +51,7 @@ def test_after_the_last_one_the_next_is_let_through_at_once(relay: Relay) -> Non
     first, second = tickets(1), tickets(2)
 
     relay.add(first)
-    relay.arrived()
+    relay.arrived(first[0])
     relay.add(second)
 
     assert opened(second) == [0]
@@ -63,8 +63,8 @@ def test_two_batches_are_one_line(relay: Relay) -> None:
     relay.add(waiting[:2])
     relay.add(waiting[2:])
     assert opened(waiting) == [0]
-    relay.arrived()
-    relay.arrived()
+    relay.arrived(waiting[0])
+    relay.arrived(waiting[1])
 
     assert opened(waiting) == [0, 1, 2]
 
@@ -76,7 +76,7 @@ def test_who_leads_next_does_not_stand_in_line(relay: Relay) -> None:
     assert opened(waiting) == [0]
     relay.add(waiting[1:3])
     relay.put_first(waiting[3])
-    relay.arrived()
+    relay.arrived(waiting[0])
 
     assert opened(waiting) == [0, 3]
 
@@ -88,7 +88,7 @@ def test_where_something_else_keeps_the_interpreter_all_are_let_through(
     relay.add(waiting)
 
     now[0] += SLOW * 1.5
-    relay.arrived()
+    relay.arrived(waiting[0])
     assert opened(waiting) == [0, 1, 2, 3]
 
     for _ in range(_AFTER):
@@ -102,9 +102,10 @@ def test_where_something_else_keeps_the_interpreter_all_are_let_through(
 
 
 def test_a_late_last_one_is_no_sign_of_that(relay: Relay, now: list[float]) -> None:
-    relay.add(tickets(1))
+    (last,) = tickets(1)
+    relay.add([last])
     now[0] += 1.0
-    relay.arrived()
+    relay.arrived(last)
     batch = tickets(2)
 
     relay.add(batch)
@@ -127,8 +128,8 @@ def test_whoever_has_given_up_is_passed_over(relay: Relay) -> None:
 
     relay.add([gone, *waiting])
     assert opened(waiting) == [0]
-    relay.arrived()
-    relay.arrived()
+    relay.arrived(waiting[0])
+    relay.arrived(waiting[1])
     assert opened(waiting) == [0, 1]
 
     relay.put_first(gone)
@@ -137,16 +138,31 @@ def test_whoever_has_given_up_is_passed_over(relay: Relay) -> None:
     assert opened(late) == [0]
 
 
+class Interrupted(deque[Ticket]):
+    """A line that is interrupted once, when a gate was opened."""
+
+    faults = 1
+
+    def popleft(self) -> Ticket:
+        if self.faults:
+            self.faults = 0
+            raise KeyboardInterrupt
+        return super().popleft()
+
+
+def test_whoever_arrives_does_not_let_itself_through_again(relay: Relay) -> None:
+    waiting = tickets(3)
+    relay._closed = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        relay.add(waiting)
+
+    assert waiting[0].gate.acquire(timeout=0)
+    relay.arrived(waiting[0])
+
+    assert opened(waiting) == [1]
+
+
 def test_an_interrupt_in_the_middle_leaves_nobody_behind(relay: Relay) -> None:
-    class Interrupted(deque[Ticket]):
-        faults = 1
-
-        def popleft(self) -> Ticket:
-            if self.faults:
-                self.faults = 0
-                raise KeyboardInterrupt
-            return super().popleft()
-
     waiting = tickets(3)
     relay._closed = Interrupted()
 
@@ -159,14 +175,14 @@ def test_an_interrupt_in_the_middle_leaves_nobody_behind(relay: Relay) -> None:
 
 
 def test_a_caller_that_is_interrupted_lets_the_others_through() -> None:
-    class Interrupted:
+    class Interruption:
         def acquire(self, timeout: float) -> bool:
             raise KeyboardInterrupt
 
     producer = Producer(lambda: None)  # type: ignore[arg-type,return-value]
     mine, *others = tickets(3)
     producer._relay.add([mine, *others])
-    mine.gate = Interrupted()  # type: ignore[assignment]
+    mine.gate = Interruption()  # type: ignore[assignment]
 
     with pytest.raises(KeyboardInterrupt):
         producer._await_turn(mine)
@@ -230,15 +246,15 @@ def test_many_callers_and_desks_with_some_that_give_up() -> None:
     broker = Broker()
     producer = Producer(lambda: broker)  # type: ignore[arg-type,return-value]
     producer._duration = 1.0  # far away, so that there are desks
-    lost = producer._relay.arrived
+    arrived_in_fact = producer._relay.arrived
     calls = [0]
 
-    def arrived() -> None:
+    def arrived(ticket: Ticket) -> None:
         """Every fiftieth is interrupted as soon as it runs."""
         calls[0] += 1
         if not calls[0] % 50:
             raise KeyboardInterrupt
-        lost()
+        arrived_in_fact(ticket)
 
     producer._relay.arrived = arrived  # type: ignore[method-assign]
     done: deque[bool] = deque()

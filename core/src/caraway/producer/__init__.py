@@ -220,7 +220,7 @@ class Producer:
         """Return when ours were published, or it is our turn to publish for all."""
         try:
             if ticket.gate.acquire(timeout=max(0.0, ticket.deadline - self._clock())):
-                self._relay.arrived()
+                self._relay.arrived(ticket)
                 return
         except BaseException:
             self._relay.break_off(ticket)

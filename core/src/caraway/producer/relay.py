@@ -34,7 +34,7 @@ class Ticket:
     Attributes:
         error: what became of its publications; None if they are published.
         gate: it waits for this lock.
-        gone: it waits no longer, and was not let through.
+        gone: it waits no longer; a relay passes it over.
         leads: it is its turn to publish for all who wait.
         served: its publications were published, or ``error`` is set.
     """
@@ -87,9 +87,10 @@ class Relay:
             if not self._running:
                 self._start()
 
-    def arrived(self) -> None:
+    def arrived(self, ticket: Ticket) -> None:
         """Of a caller that was let through, first of all: let the next one through."""
         with self._lock:
+            ticket.gone = True
             if self._closed and self._clock() - self._since > SLOW:
                 self._at_once = _AFTER
                 self._open_all()
@@ -112,8 +113,8 @@ class Relay:
         self._running = bool(closed)
         if closed:
             self._since = self._clock()
-            # In this order: an interrupt (Ctrl-C) between the two opens a gate twice, in the
-            # other order never.
+            # In this order: after an interrupt (Ctrl-C) between the two it stands in line though
+            # its gate is open, and is passed over.  In the other order it would wait for ever.
             closed[0].gate.release()
             closed.popleft()
 
