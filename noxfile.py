@@ -36,9 +36,9 @@ QUICK = ["tests/unit", "tests/meta", "tests/conformance", "tests/typing"]
 PROCESSES = ["tests/integration", "tests/e2e"]
 PAIRED = ("-n", "2", "--dist", "loadfile")
 """For tests that mostly wait for processes: two files at a time, each with servers of its own."""
-AGAIN = ("--reruns", "1")
+AGAIN = ("--reruns", "1", "-rfER")
 """For tests that hold real networks and programs of others to times: a busy machine gets a
-second try, and the report says so (RERUN).  Never for those that count what was lost."""
+second try, and the report says so, and which (RERUN).  Never for those that count what was lost."""
 GROUPED = ("--dist", "loadgroup")
 """For tests that say themselves which of them share a server."""
 

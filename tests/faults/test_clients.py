@@ -172,7 +172,8 @@ def test_two_hundred_threads_that_wait_leave_nothing_open(site: Any, kind: str) 
             caller.start()
         for caller in callers:
             caller.join(60)
-        return open_files(me), threads(me)
+        # The proxy of the workers is in this process, too: a lane that comes late isn't ours.
+        return open_files(me) - 2 * site.proxy.connections, threads(me)
 
     before = crowd()
     files, count = crowd()
