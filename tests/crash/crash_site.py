@@ -5,12 +5,14 @@ Imported by the tests of crashes and of faults.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,8 @@ _RUN = (
     "import sys; from crash_app import app; from caraway.worker import Worker; "
     "sys.exit(Worker(app, pool={pool!r}, concurrency={concurrency}).run())"
 )
+MEMBERS = 4
+"""Of each chord."""
 
 
 class Crash:
@@ -152,6 +156,27 @@ def until(look: Callable[[], Any], timeout: float = 30.0, every: float = 0.01) -
             return found
         time.sleep(every)
     raise AssertionError(f"nothing after {timeout} s")
+
+
+def chord(n: int) -> list[Any]:
+    """The header of a chord of `MEMBERS` tasks, as Celery sends it."""
+    from caraway.message import Message, Publication
+
+    group = str(uuid.uuid4())
+    body = {
+        "task": "crash_app.work", "args": [f"body{n}"], "kwargs": {}, "subtask_type": None,
+        "options": {"task_id": str(uuid.uuid4())}, "immutable": True, "chord_size": MEMBERS,
+    }  # fmt: skip
+    made = []
+    for at in range(MEMBERS):
+        embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": body}
+        payload = json.dumps([[f"member{n}-{at}", 0.002], {}, embed]).encode()
+        headers = {
+            "lang": "py", "task": "crash_app.work", "id": str(uuid.uuid4()), "retries": 0,
+            "group": group, "group_index": at,
+        }  # fmt: skip
+        made.append(Publication(Message(payload, headers, "application/json", "utf-8"), "celery"))
+    return made
 
 
 def empty_redis(port: int) -> None:

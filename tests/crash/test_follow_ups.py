@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from caraway.message import Message, Publication
+from crash_site import MEMBERS, chord
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
@@ -66,28 +63,6 @@ def test_none_is_missing_where_store_and_broker_are_apart_and_all_die(
     wait_until(lambda: wanted <= set(crash.starts()), timeout=60)
 
 
-MEMBERS = 4
-
-
-def _chord(n: int) -> list[Publication]:
-    """The header of a chord, as Celery sends it."""
-    group = str(uuid.uuid4())
-    body = {
-        "task": "crash_app.work", "args": [f"body{n}"], "kwargs": {}, "subtask_type": None,
-        "options": {"task_id": str(uuid.uuid4())}, "immutable": True, "chord_size": MEMBERS,
-    }  # fmt: skip
-    made = []
-    for at in range(MEMBERS):
-        embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": body}
-        payload = json.dumps([[f"member{n}-{at}", 0.002], {}, embed]).encode()
-        headers = {
-            "lang": "py", "task": "crash_app.work", "id": str(uuid.uuid4()), "retries": 0,
-            "group": group, "group_index": at,
-        }  # fmt: skip
-        made.append(Publication(Message(payload, headers, "application/json", "utf-8"), "celery"))
-    return made
-
-
 @pytest.mark.brokers("redis")
 @pytest.mark.parametrize("point", ["before-store", "after-parts", "after-commit"])
 def test_the_body_of_a_chord_runs_exactly_once(
@@ -95,7 +70,7 @@ def test_the_body_of_a_chord_runs_exactly_once(
 ) -> None:
     crash.env["CRASH_KILL_AT"] = f"{point}:3:{crash.path}/killed"
     app = crash.client()
-    app.transport.publish([each for n in range(N) for each in _chord(n)])
+    app.transport.publish([each for n in range(N) for each in chord(n)])
     crash.worker(2)
     wanted = {f"body{n}" for n in range(N)}
     wanted |= {f"member{n}-{at}" for n in range(N) for at in range(MEMBERS)}

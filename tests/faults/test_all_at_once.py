@@ -16,17 +16,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from crash_site import chord
 from faults_kit import LONG, Stream, redis_says
 from redis import Redis
 
 from caraway.errors import OperationalError
-from caraway.states import EXCEPTION_STATES
+from caraway.states import READY_STATES
 
 SECONDS = float(os.environ.get("CARAWAY_FAULTS_SECONDS", "300" if LONG else "12"))
 SEED = int(os.environ.get("CARAWAY_FAULTS_SEED") or random.randrange(2**32))
 WORKERS = 2
 BACKLOG = 150
 """Tasks for each second that wait from the beginning, so that lanes carry many at a time."""
+CHORDS = 3
+"""Chords for each second, likewise."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -157,9 +160,7 @@ def test_nothing_is_lost_whatever_comes_together(
     app = site.client(broker_publish_timeout=2.0)
     for _ in range(WORKERS):
         site.worker(2)
-    work = app.signature("crash_app.work")
-    backlog = [work.clone(args=(f"b{n}", 0.003)) for n in range(int(SECONDS * BACKLOG))]
-    waiting = list(app.publish(backlog))
+    waiting, follow = _send(app, kind)
     stream = Stream(app, pause=0.004)
     havoc = Havoc(site, kind)
     try:
@@ -174,12 +175,14 @@ def test_nothing_is_lost_whatever_comes_together(
     finally:
         results = waiting + stream.end()
     print(f"{len(results)} acknowledged, {stream.refused} not; {len(havoc.done)} faults")
-    assert len(results) - len(waiting) > 30 * SECONDS
+    assert len(results) - len(waiting) > 10 * SECONDS
     try:
         _all_succeed(app, [result.id for result in results])
     except AssertionError:
-        print(havoc.done, app.transport.stats(["celery"]), app.transport.owners())
+        print(havoc.done, app.transport.stats(["celery"]))
         raise
+    # What nobody waits for: follow-ups.  A chord's claim, whose owner died, ends in a minute.
+    wait_until(lambda: follow <= set(site.starts()), timeout=90, every=0.5)
     assert app.transport.dead() == []
     wait_until(lambda: _empty(app), timeout=30, every=0.2)
     site.resumes(app)
@@ -193,13 +196,39 @@ def test_nothing_is_lost_whatever_comes_together(
         wait_until(lambda: _left(site.server.port) == [], timeout=30, every=0.2)
 
 
+def _send(app: Any, kind: str) -> tuple[list[Any], set[str]]:
+    """Tasks of every sort; results, and the arguments of those that follow from them."""
+    work, retry = app.signature("crash_app.work"), app.signature("crash_app.retries_once")
+    backlog, follow = [], set()
+    for n in range(int(SECONDS * BACKLOG)):
+        task = work.clone(args=(f"b{n}", 0.003))
+        if n % 10 == 0:
+            task = retry.clone(args=(f"b{n}",))
+        elif n % 10 == 1:
+            second, third = (
+                app.signature("crash_app.work", args=(f"{each}{n}",), immutable=True)
+                for each in ("second", "third")
+            )
+            second.link(third)
+            task.link(second)
+            follow |= {f"second{n}", f"third{n}"}
+        backlog.append(task)
+    waiting = list(app.publish(backlog))
+    if kind == "redis":  # where the tests have a store of results that counts chords
+        chords = range(int(SECONDS * CHORDS))
+        app.transport.publish([each for n in chords for each in chord(n)])
+        follow |= {f"body{n}" for n in chords}
+    return waiting, follow
+
+
 def _all_succeed(app: Any, ids: list[str]) -> None:
     """Wait for all, as long as there is progress."""
     best, since = -1, time.monotonic()
     while best < len(ids):
         stored = app.backend.get(ids).values()
         count = sum(each.state == "SUCCESS" for each in stored)
-        assert all(each.state not in EXCEPTION_STATES for each in stored), stored
+        failed = [each for each in stored if each.state in READY_STATES - {"SUCCESS"}]
+        assert not failed, failed[:3]
         if count > best:
             best, since = count, time.monotonic()
         assert time.monotonic() - since < 60.0, f"{len(ids) - count} of {len(ids)} don't end"
