@@ -26,8 +26,9 @@ from caraway.states import READY_STATES
 SECONDS = float(os.environ.get("CARAWAY_FAULTS_SECONDS", "300" if LONG else "12"))
 SEED = int(os.environ.get("CARAWAY_FAULTS_SEED") or random.randrange(2**32))
 WORKERS = 2
-BACKLOG = 150
-"""Tasks for each second that wait from the beginning, so that lanes carry many at a time."""
+BACKLOG = {"redis": 400, "rabbitmq": 150}
+"""Tasks for each second that wait from the beginning, enough that lanes carry many at a time to
+the end: where they wait for work, few answers with messages can be cut off."""
 CHORDS = 3
 """Chords for each second, likewise."""
 
@@ -45,6 +46,8 @@ class Havoc:
         self._site = site
         self._chance = random.Random(SEED)
         self.done: list[str] = []
+        self._mild = [self.connections_are_reset, self.connections_are_cut]
+        self._mild.append(self.close_all_connections)
         faults = [
             (self.kill_a_lane, 8),
             (self.kill_a_worker, 2),
@@ -58,20 +61,32 @@ class Havoc:
         ]
         if kind == "redis":
             faults.append((self.flush_scripts, 3))
+            self._mild.append(self.restart_the_server)
         self._faults = [fault for fault, _ in faults]
         self._weights = [weight for _, weight in faults]
         self.mend()
 
     def go_on(self, seconds: float) -> None:
-        """Until so many seconds have passed, and each thing was done once."""
-        end = time.monotonic() + seconds
+        """Until so many seconds have passed, and each thing was done once.
+
+        In the last third nobody is killed, and no lease ends: what a lane forgets that it holds
+        isn't given to others any more.
+        """
+        end = time.monotonic() + seconds * 2 / 3
         waiting = self._faults.copy()
         self._chance.shuffle(waiting)
         while waiting or time.monotonic() < end:
             time.sleep(self._chance.uniform(0.02, 0.4))
             fault = waiting.pop() if waiting else self._choose()
-            self.done.append(fault.__name__)
-            fault()
+            self._do(fault)
+        end = time.monotonic() + seconds / 3
+        while time.monotonic() < end:
+            time.sleep(self._chance.uniform(0.02, 0.4))
+            self._do(self._chance.choice(self._mild))
+
+    def _do(self, fault: Callable[[], None]) -> None:
+        self.done.append(fault.__name__)
+        fault()
 
     def _choose(self) -> Callable[[], None]:
         return self._chance.choices(self._faults, self._weights)[0]
@@ -200,8 +215,8 @@ def _send(app: Any, kind: str) -> tuple[list[Any], set[str]]:
     """Tasks of every sort; results, and the arguments of those that follow from them."""
     work, retry = app.signature("crash_app.work"), app.signature("crash_app.retries_once")
     backlog, follow = [], set()
-    for n in range(int(SECONDS * BACKLOG)):
-        task = work.clone(args=(f"b{n}", 0.003))
+    for n in range(int(SECONDS * BACKLOG[kind])):
+        task = work.clone(args=(f"b{n}", 0.01))
         if n % 10 == 0:
             task = retry.clone(args=(f"b{n}",))
         elif n % 10 == 1:
