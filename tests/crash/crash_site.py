@@ -179,6 +179,12 @@ def chord(n: int) -> list[Any]:
     return made
 
 
+def is_empty(app: Any) -> bool:
+    """True if the queue of the tests has nothing any more, nor anybody anything of it."""
+    stats = app.transport.stats(["celery"])[0]
+    return (stats.ready, stats.delayed, stats.held) == (0, 0, 0)
+
+
 def empty_redis(port: int) -> None:
     """Begin with nothing."""
     with socket.create_connection(("127.0.0.1", port), 5.0) as connection:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from crash_site import is_empty
 
 from caraway.states import READY_STATES
 
@@ -85,7 +86,7 @@ def test_nothing_is_lost_and_only_what_ran_runs_again(
         raise
     for n, result in list(enumerate(results))[:: max(1, tasks // 500)]:
         assert result.get(timeout=5) == n
-    wait_until(lambda: _empty(app), timeout=20, every=0.2)
+    wait_until(lambda: is_empty(app), timeout=20, every=0.2)
     assert app.transport.dead() == []
     # What ran more often than asked was the last thing its killed process had begun, or
     # that process died with its supervisor.  To RabbitMQ all that a process had not
@@ -102,8 +103,3 @@ def test_nothing_is_lost_and_only_what_ran_runs_again(
         if len(pids) > wanted:
             cut_short = [pid for pid in pids if last[pid] == argument or pid in unburied]
             assert len(pids) - wanted <= len(cut_short), (argument, pids)
-
-
-def _empty(app: Any) -> bool:
-    stats = app.transport.stats(["celery"])[0]
-    return (stats.ready, stats.delayed, stats.held) == (0, 0, 0)

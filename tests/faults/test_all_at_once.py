@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from crash_site import chord
+from crash_site import chord, is_empty
 from faults_kit import LONG, Stream, redis_says
 from redis import Redis
 
@@ -46,8 +46,9 @@ class Havoc:
         self._site = site
         self._chance = random.Random(SEED)
         self.done: list[str] = []
-        self._mild = [self.connections_are_reset, self.connections_are_cut]
-        self._mild.append(self.close_all_connections)
+        self._mild = [
+            self.connections_are_reset, self.connections_are_cut, self.close_all_connections,
+        ]  # fmt: skip
         faults = [
             (self.kill_a_lane, 8),
             (self.kill_a_worker, 2),
@@ -252,10 +253,9 @@ def _all_succeed(app: Any, ids: list[str]) -> None:
 
 def _empty(app: Any) -> bool:
     try:
-        stats = app.transport.stats(["celery"])[0]
+        return is_empty(app)
     except OperationalError:  # it was told of a restart only now
         return False
-    return (stats.ready, stats.delayed, stats.held) == (0, 0, 0)
 
 
 def _left(port: int) -> list[str]:
